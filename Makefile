@@ -1,0 +1,46 @@
+# Each target is one chore. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PYTHONPATH := plugins:.
+export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
+
+.DEFAULT_GOAL := help
+.PHONY: install demo test lint bench lock clean help
+
+install: .venv/installed ## make .venv from requirements.lock
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, found %d.%d: make PYTHON=..." % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.lock)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+demo: install ## a good release and a bad one, on a real Airflow behind real HAProxy (KEEP=1 leaves all running)
+	$(BIN)/python -m demo.main $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT))
+
+test: install ## everything, with the reason of each skip
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## ruff, mypy, import-linter, the catalog, DAG integrity
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/bluegreen check --catalog
+	$(BIN)/python -m pytest --quiet tests/dags/test_integrity.py
+
+bench: install ## measure; tables and JSON in benchmarks/results/
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+lock: install ## compile requirements.lock anew
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --custom-compile-command "make lock" \
+		requirements-dev.txt --output-file requirements.lock
+
+clean: ## remove what the targets made
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
