@@ -1,0 +1,1 @@
+"""Evidence by color, and the rules that make a verdict of it."""

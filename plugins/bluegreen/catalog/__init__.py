@@ -1,0 +1,1 @@
+"""Service files: YAML to frozen models, with errors that name file, line and key."""

@@ -1,0 +1,238 @@
+"""
+What a service file may say, as frozen models. Unknown keys are refused.
+
+A new kind of router, deployer or rule is one model here, in the union beside its siblings, one module in its room and
+a line in that room's registry.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, field_validator
+
+from bluegreen.catalog.durations import Duration
+from bluegreen.core.colors import Color
+
+SERVICE_NAME = r"^[a-z][a-z0-9-]{0,40}$"
+CONNECTION_ID = r"^[A-Za-z0-9_.-]+$"
+_HTTP = TypeAdapter(HttpUrl)
+
+
+def _http_url(value: str) -> str:
+    _HTTP.validate_python(value)
+    return value.rstrip("/")
+
+
+def _seconds(value: float) -> timedelta:
+    return timedelta(seconds=value)
+
+
+Url = Annotated[
+    str, AfterValidator(_http_url), Field(description="http:// or https:// address", examples=["http://10.0.1.11:8080"])
+]
+HostPort = Annotated[str, Field(pattern=r"^\[?[A-Za-z0-9_.:-]+\]?:\d{1,5}$", examples=["10.0.0.5:443"])]
+ConnectionId = Annotated[str, Field(pattern=CONNECTION_ID, description="id of an Airflow connection")]
+
+
+class Section(BaseModel):
+    """A part of a service file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entry(Section):
+    """The address that users reach the service by, through the router."""
+
+    url: Url = Field(description="as users write it; its name is sent as Host and SNI to each node")
+    color_header: str = Field("X-Release-Color", description="response header that says which color answered")
+    path: str = Field(
+        "/", pattern="^/", description="path that proof requests ask for; must be cheap and need no login"
+    )
+    ca_file: Path | None = Field(None, description="own certificate authority for https")
+    connection: ConnectionId | None = Field(None, description="login of proof and smoke requests (HTTP basic)")
+
+
+class HAProxyNode(Section):
+    """One HAProxy process that carries the service."""
+
+    name: str = Field(min_length=1, description="how logs and reports call it")
+    socket: str = Field(
+        description="stats socket at level admin: a path on this host, or host:port",
+        examples=["/run/haproxy/admin.sock", "10.0.0.5:9999"],
+    )
+    map: Path = Field(description="the service's map file as haproxy.cfg names it")
+    file: Path | None = Field(None, description="the same file as seen from here, where it is mounted elsewhere")
+    entry: HostPort = Field(description="where proof requests reach this node")
+
+
+class HAProxyRouter(Section):
+    """HAProxy 2.6 or later: one map file a service, swapped at run time and on disk."""
+
+    type: Literal["haproxy"]
+    nodes: tuple[HAProxyNode, ...] = Field(min_length=1, description="written in this order")
+    backends: dict[Color, str] = Field(description="the backend of each color in haproxy.cfg")
+
+    @field_validator("nodes")
+    @classmethod
+    def _names_differ(cls, nodes: tuple[HAProxyNode, ...]) -> tuple[HAProxyNode, ...]:
+        if len({node.name for node in nodes}) != len(nodes):
+            raise ValueError("node names must differ")
+        return nodes
+
+    @field_validator("backends")
+    @classmethod
+    def _both_colors_differ(cls, backends: dict[Color, str]) -> dict[Color, str]:
+        if set(backends) != set(Color):
+            raise ValueError("backends needs both colors, blue and green")
+        if len(set(backends.values())) != 2:
+            raise ValueError("blue and green need backends of their own")
+        return backends
+
+
+Router = Annotated[HAProxyRouter, Field(discriminator="type")]
+
+
+class Health(Section):
+    """How a target says that it is well, and which version it is."""
+
+    path: str = Field("/health", pattern="^/")
+    status: int = Field(200, ge=100, le=599)
+    version: str | None = Field(
+        "version", description="JMESPath of the version in the JSON answer; null when it says none"
+    )
+    timeout: Duration = Field(_seconds(2))
+
+
+class CommandDeploy(Section):
+    """A local command with COLOR, VERSION, SERVICE, EPOCH, RELEASE and TARGETS in its environment."""
+
+    type: Literal["command"]
+    command: tuple[str, ...] = Field(min_length=1, description="program and arguments; no shell")
+    retire: tuple[str, ...] | None = Field(None, description="stops what runs on COLOR")
+    diagnose: tuple[str, ...] | None = Field(None, description="prints what a person wants to see first")
+    cwd: Path | None = None
+    timeout: Duration = Field(timedelta(minutes=10))
+    ready_within: Duration = Field(timedelta(minutes=2), description="from the command's end to healthy targets")
+    fence: Path | None = Field(None, description="folder of the fence files; by default beside the user's state")
+    secrets: dict[str, ConnectionId] = Field(
+        default_factory=dict, description="environment variable -> connection whose password it gets"
+    )
+
+
+Deploy = Annotated[CommandDeploy, Field(discriminator="type")]
+
+
+class Prewarm(Section):
+    """Requests to the idle color before it gets traffic."""
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    requests: int = Field(100, ge=1, le=100_000, description="a path, over all targets")
+    concurrency: int = Field(10, ge=1, le=1000)
+    timeout: Duration = Field(_seconds(10), description="for one request")
+    max_failures: int = Field(0, ge=0, description="5xx answers and broken requests that are still taken")
+
+
+class SmokeTest(Section):
+    """One request to every target of the idle color, and what its answer must be."""
+
+    path: str = Field(pattern="^/")
+    name: str | None = None
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: str | None = None
+    status: int = Field(200, ge=100, le=599)
+    expect_headers: dict[str, str] = Field(default_factory=dict, description="header -> regular expression")
+    json_equals: dict[str, Any] = Field(default_factory=dict, description="JMESPath -> value", alias="json")
+    contains: str | None = Field(None, description="regular expression that the body must hold")
+    max_latency: Duration = Field(_seconds(5))
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class ThresholdRule(Section):
+    """A bound on one number of the new color."""
+
+    type: Literal["threshold"]
+    metric: Literal["error_rate", "latency_ms"] = Field(description="per cent of requests; mean response time")
+    max: float = Field(ge=0, allow_inf_nan=False)
+    window: Duration = Field(
+        _seconds(10), description="the latest stretch that is judged; longer where it has too few requests"
+    )
+    min_requests: int = Field(20, ge=1, description="no verdict on fewer")
+    no_data: Literal["fail", "hold", "ignore"] = Field(
+        "hold", description="too few requests: fail at once, hold until the watch ends and fail then, or ignore"
+    )
+
+
+Rule = Annotated[ThresholdRule, Field(discriminator="type")]
+
+
+class CanaryStep(Section):
+    """A share of the traffic for the new color, and how long it is watched."""
+
+    share: int = Field(10, ge=1, le=99, description="per cent")
+    watch: Duration = Field(timedelta(minutes=5))
+
+
+class Release(Section):
+    """How a release of the service goes."""
+
+    canary: tuple[CanaryStep, ...] = Field((CanaryStep(),), description="growing shares; empty for none")
+    watch: Duration = Field(timedelta(minutes=5), description="after the full switch")
+    rules: tuple[Rule, ...] = Field(
+        (ThresholdRule(type="threshold", metric="error_rate", max=5),),
+        min_length=1,
+        description="what every watch holds",
+    )
+    interval: Duration = Field(_seconds(1), description="between two samples of a watch")
+    lease: Duration = Field(_seconds(60), description="how long traffic may stay at risk without a living owner")
+    restore_within: Duration = Field(_seconds(10), description="how long a restore tries nodes that do not answer")
+    drain: Duration = Field(_seconds(30), description="how long finish waits for requests in flight on the old color")
+
+    @field_validator("canary")
+    @classmethod
+    def _shares_grow(cls, canary: tuple[CanaryStep, ...]) -> tuple[CanaryStep, ...]:
+        shares = [step.share for step in canary]
+        if shares != sorted(set(shares)):
+            raise ValueError(f"canary shares must grow, found {shares}")
+        return canary
+
+
+class ColorTargets(Section):
+    """Where a color's servers are reached directly, past the router."""
+
+    targets: tuple[Url, ...] = Field(min_length=1)
+
+
+class Service(Section):
+    """One service: the whole of ``include/services/<service>.yaml``."""
+
+    service: str = Field(pattern=SERVICE_NAME, description="name; its DAG is release__<service>")
+    description: str = ""
+    owner: str = "release-engineering"
+    tags: tuple[str, ...] = ()
+    entry: Entry
+    router: Router
+    colors: dict[Color, ColorTargets]
+    health: Health = Health()
+    deploy: Deploy
+    prewarm: Prewarm | None = None
+    smoke: tuple[SmokeTest, ...] = ()
+    release: Release = Release()
+
+    @field_validator("colors")
+    @classmethod
+    def _both_colors(cls, colors: dict[Color, ColorTargets]) -> dict[Color, ColorTargets]:
+        if set(colors) != set(Color):
+            raise ValueError("colors needs both, blue and green")
+        shared = set(colors[Color.BLUE].targets) & set(colors[Color.GREEN].targets)
+        if shared:
+            raise ValueError(f"a target belongs to one color only, found {', '.join(sorted(shared))} in both")
+        return colors
+
+    def frozen(self) -> dict[str, Any]:
+        """JSON from which ``Service.model_validate`` makes the same service again: what a release holds on to."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,1 @@
+"""Values that cannot be wrong, the error tree and the ports. Knows neither Airflow nor any router."""

@@ -1,0 +1,207 @@
+"""What the use cases ask of the world. Small protocols; a further power is asked for with ``isinstance``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, Protocol, runtime_checkable
+
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.evidence import NodeCounters, Proof
+from bluegreen.core.reading import Health, Reading
+from bluegreen.core.stamp import Expected, Stamp
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What a router cannot do.
+
+    :param finest_step: the smallest share in per cent that it can make
+    :param cas: whether compare-and-set holds against any writer, or only in the usual case
+    :param renew: whether a lease may be renewed every few seconds
+    :param follow_within: longest time until every client follows a shift
+    :param sticky: clients are kept on a color, so that shares cannot be proven by fresh requests
+    """
+
+    finest_step: int = 1
+    cas: Literal["atomic", "best-effort"] = "atomic"
+    renew: bool = True
+    follow_within: timedelta = timedelta()
+    sticky: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    Something that ``check`` found.
+
+    :param code: stable short name, ``exact-match-map``
+    :param level: ``error`` means that a release would not do what it says
+    :param where: node and place
+    :param fact: what was found
+    :param mend: what to write instead
+    """
+
+    code: str
+    level: Literal["error", "warning"]
+    where: str
+    fact: str
+    mend: str
+
+
+class Router(Protocol):
+    """What decides the split: one object, maybe many nodes (design, section 5)."""
+
+    limits: Limits
+
+    def read(self) -> Reading:
+        """Ask every node; a node that does not answer stands in the reading with its error."""
+        ...
+
+    def shift(self, to: Split, expected: Expected | None, stamp: Stamp) -> Reading:
+        """
+        Write a split and its stamp, live and durable on every node.
+
+        A forward stamp needs every node and moves all or none. A way-back stamp (restored, stranded) takes
+        each node that it reaches.
+
+        :param expected: (epoch, release) that must be there; None for a service without a stamp
+        :raises RouterUnreachable: a node (forward) or every node (way back) does not answer
+        :raises TrafficConflict: another (epoch, release) is there
+        :raises RouterRefused: the node cannot take it
+        :raises NotSettled: written, but not in force
+        """
+        ...
+
+    def check(self) -> Sequence[Finding]:
+        """Find what in the configuration would keep a shift from doing what it says."""
+        ...
+
+
+@runtime_checkable
+class Renews(Protocol):
+    """A router whose leases can be renewed."""
+
+    limits: Limits
+
+    def renew(self, identity: Expected, lease: datetime) -> Reading:
+        """
+        Keep the later lease on every node that bears ``identity``; the epoch stays.
+
+        :raises TrafficConflict: no node bears it any more
+        """
+        ...
+
+
+@runtime_checkable
+class CatchesUp(Protocol):
+    """A router whose nodes can be gone while it is written, and come back."""
+
+    def catch_up(self) -> Reading:
+        """Bring nodes that lag behind a claimed or final truth up to it; a transitional truth is left alone."""
+        ...
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A router that counts requests by color."""
+
+    async def counters(self) -> NodeCounters:
+        """Cumulative counts of every node that answers."""
+        ...
+
+
+@runtime_checkable
+class Readies(Protocol):
+    """A router whose servers can be taken out and put back."""
+
+    def make_ready(self, color: Color) -> None:
+        """Put servers that were drained or in maintenance back on each node that is reached."""
+        ...
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """
+    What runs on a color.
+
+    :param version: the version that every ready target reports, or None when they differ or say nothing
+    :param ready: targets that pass their health check
+    :param total: targets in the catalog
+    """
+
+    version: str | None
+    ready: int
+    total: int
+
+    @property
+    def health(self) -> Health:
+        """The same as servers ready of total."""
+        return Health(self.ready, self.total)
+
+
+class Deployer(Protocol):
+    """What brings a version onto a color (design, section 5). Every call is idempotent."""
+
+    def deploy(self, color: Color, version: str, epoch: int, release: str) -> Deployed:
+        """
+        Bring a version onto a color and wait until it is healthy.
+
+        :raises DeployFenced: a higher epoch than ``epoch`` has the target
+        :raises DeployError: it did not come up
+        """
+        ...
+
+    def status(self, color: Color) -> Deployed:
+        """Ask the targets."""
+        ...
+
+    def diagnose(self, color: Color) -> str:
+        """Return what a person wants to see first when the color is broken."""
+        ...
+
+    def retire(self, color: Color, epoch: int) -> None:
+        """
+        Stop what runs on a color.
+
+        :raises DeployFenced: a higher epoch than ``epoch`` has the target
+        """
+        ...
+
+
+class Prover(Protocol):
+    """Requests through the entry."""
+
+    def __call__(self, split: Split) -> Proof:
+        """Send them, and hold the answers against the split."""
+        ...
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """
+    One connection's secrets. Never printed.
+
+    :param login: user name
+    :param password: password or token
+    """
+
+    login: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+
+class Secrets(Protocol):
+    """Where credentials come from: Airflow's connections, or the environment."""
+
+    def __call__(self, connection_id: str) -> Credentials:
+        """
+        Return the credentials of a connection.
+
+        :raises SecretMissing: there is none
+        """
+        ...

@@ -1,0 +1,51 @@
+"""Drain: wait until nothing runs on a color any more."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bluegreen.core.colors import Color
+from bluegreen.core.evidence import NodeCounters
+from bluegreen.core.ports import Counts
+from bluegreen.release.ports import Ports
+
+
+@dataclass(frozen=True)
+class Drained:
+    """
+    How a drain ended.
+
+    :param color: the color that traffic was taken from
+    :param in_flight: requests that still run on it; None where the router does not count them
+    :param seconds: how long it was waited for
+    """
+
+    color: Color
+    in_flight: int | None
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON for XCom and reports."""
+        return asdict(self)
+
+
+def in_flight(counters: NodeCounters, color: Color) -> int:
+    """Requests that run on a color, over all nodes."""
+    return sum(node[color].in_flight for node in counters.values() if color in node)
+
+
+def drain(ports: Ports, color: Color) -> Drained:
+    """Wait at most ``release.drain``; requests that run on after that are a warning, not an error."""
+    deadline = ports.deadline(ports.service.release.drain)
+    if not isinstance(ports.router, Counts):
+        return Drained(color, None, 0.0)
+    left = 0
+    for _ in deadline.tries(first_pause=0.2):
+        left = in_flight(asyncio.run(ports.router.counters()), color)
+        if left == 0:
+            break
+    waited = ports.service.release.drain.total_seconds() - deadline.left
+    ports.log(f"drained {color}: {left} requests in flight after {waited:.1f} s")
+    return Drained(color, left, round(waited, 2))

@@ -1,0 +1,222 @@
+"""Plan: look at everything, refuse what cannot be, then claim the service for one release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bluegreen.catalog.models import CanaryStep, Service
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.errors import NotServing, ReleaseRefused, RouterUnreachable, TrafficConflict
+from bluegreen.core.ports import CatchesUp
+from bluegreen.core.reading import Reading
+from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.ports import Ports
+from bluegreen.release.restore import restore
+
+Skippable = Literal["prewarm", "smoke", "canary", "watch"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    What somebody asks for.
+
+    :param run: the DAG run's id
+    :param version: the version to release
+    :param by: who asks
+    :param canary: other canary steps than the service file's, or None
+    :param watch: another watch after the full switch, or None
+    :param skip: steps to leave out
+    :param skip_reason: why; needed with ``skip``
+    """
+
+    run: str
+    version: str
+    by: str
+    canary: Sequence[CanaryStep] | None = None
+    watch: timedelta | None = None
+    skip: Sequence[Skippable] = field(default_factory=tuple)
+    skip_reason: str = ""
+
+
+class Plan(BaseModel):
+    """
+    A frozen release: an edited catalog changes nothing under way. It travels as JSON.
+
+    :param release: run and claim epoch, as every stamp of it says
+    :param epoch: the claim's epoch
+    :param live: the color that had the traffic, and gets it back
+    :param idle: the color that the version goes to
+    :param old_version: what runs on ``live``
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    service: Service
+    run: str
+    release: str
+    epoch: int
+    live: Color
+    idle: Color
+    version: str
+    old_version: str | None
+    by: str
+    skip: tuple[Skippable, ...] = ()
+    skip_reason: str = ""
+
+    @property
+    def versions(self) -> dict[Color, str]:
+        """Version by color once the idle color is deployed."""
+        return {self.idle: self.version} | ({self.live: self.old_version} if self.old_version else {})
+
+    def skips(self, step: Skippable) -> bool:
+        """Tell whether somebody asked, with a reason, to leave a step out."""
+        return step in self.skip
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON for XCom."""
+        return self.model_dump(mode="json")
+
+
+def plan(ports: Ports, request: Request) -> Plan:
+    """
+    Claim the service.
+
+    :raises ReleaseRefused: the request is wrong, or the service is in a state that a person must end first
+    :raises TrafficConflict: another release holds it
+    :raises RouterUnreachable: a node does not answer
+    :raises NotServing: the live color does not serve, so there would be no way back
+    """
+    service = _resolved(ports, request)
+    reading = _at_rest(ports, request)
+    live, stamp = _live(ports, reading), reading.stamp
+    old_version = stamp.versions.get(live) if stamp else None
+    if request.version == old_version:
+        raise _refused(ports, f"version {request.version} is live already, on {live}", "give another version")
+    if not ports.health(reading, live).serves:
+        raise NotServing(
+            f"live color {live} has no healthy server: there would be no way back",
+            service=ports.name,
+            part=live,
+            next_step="mend it first, see bluegreen status",
+        )
+    epoch = (stamp.epoch if stamp else 0) + 1
+    claim = Stamp(
+        epoch=epoch,
+        release=f"{request.run}@{epoch}",
+        step="plan",
+        phase=Phase.CLAIMED,
+        back_to=live,
+        # The idle color is about to be overwritten: whatever ran there is no way back any more.
+        versions={live: old_version} if old_version else {},
+        at=ports.now(),
+        why=f"{request.by} releases {request.version} to {live.other}",
+    )
+    ports.router.shift(Split.whole_on(live), stamp.identity if stamp else None, claim)
+    ports.log(f"claimed at epoch {epoch}: {old_version} on {live} stays live, {request.version} goes to {live.other}")
+    return Plan(
+        service=service,
+        run=request.run,
+        release=claim.release,
+        epoch=epoch,
+        live=live,
+        idle=live.other,
+        version=request.version,
+        old_version=old_version,
+        by=request.by,
+        skip=tuple(request.skip),
+        skip_reason=request.skip_reason,
+    )
+
+
+def dry_run(ports: Ports, request: Request) -> list[str]:
+    """Tell what a release would do, in its exact writes; nothing is touched."""
+    service = _resolved(ports, request)
+    reading = ports.router.read()
+    _everything_answers(ports, reading)
+    live, epoch = _live(ports, reading), reading.stamp.epoch if reading.stamp else 0
+    nodes = ", ".join(node.node for node in reading.nodes)
+    steps = [("claimed", Split.whole_on(live), "")]
+    if "canary" not in request.skip:
+        steps += [
+            ("canary", Split.giving(live.other, step.share), f"watch {step.watch}") for step in service.release.canary
+        ]
+    watch = "no watch" if "watch" in request.skip else f"watch {service.release.watch}"
+    steps += [("switched", Split.whole_on(live.other), watch), ("settled", Split.whole_on(live.other), "")]
+    lines = [f"now: {reading.says()}", f"deploy {request.version} to {live.other}; way back: {live}"]
+    return lines + [
+        f"epoch {epoch + n}: write blue/green {split} as {phase} to {nodes}" + (f", then {then}" if then else "")
+        for n, (phase, split, then) in enumerate(steps, start=1)
+    ]
+
+
+def _resolved(ports: Ports, request: Request) -> Service:
+    if not request.version.strip() or any(letter.isspace() for letter in request.version):
+        raise _refused(ports, f"version is {request.version!r}", "give a version without spaces, like 1.5.0")
+    if request.skip and not request.skip_reason.strip():
+        raise _refused(
+            ports, f"skip {', '.join(request.skip)} has no reason", "give skip_reason: it stands in the report"
+        )
+    release = ports.service.release
+    changes: dict[str, Any] = {}
+    if request.canary is not None:
+        changes["canary"] = [step.model_dump(mode="json") for step in request.canary]
+    if request.watch is not None:
+        changes["watch"] = request.watch
+    resolved = type(release).model_validate(release.model_dump() | changes)
+    return ports.service.model_copy(update={"release": resolved})
+
+
+def _at_rest(ports: Ports, request: Request) -> Reading:
+    """Put back what a dead release left behind; refuse while another one lives."""
+    reading = ports.router.read()
+    _everything_answers(ports, reading)
+    stamp = reading.stamp
+    if stamp is None or not stamp.phase.transitional:
+        if reading.lagging and isinstance(ports.router, CatchesUp):
+            return ports.router.catch_up()
+        return reading
+    if stamp.run != request.run and not stamp.lease_out(ports.now()):
+        raise TrafficConflict(
+            f"release {stamp.release} is under way: {reading.says()}, lease until {stamp.lease}",
+            service=ports.name,
+            part="router",
+            next_step="wait for it, or stop it with rollback__" + ports.name,
+        )
+    found = restore(ports, why=f"{request.run} found the dead release {stamp.release}", by=request.by, run=stamp.run)
+    ports.log(found.says)
+    return found.reading
+
+
+def _everything_answers(ports: Ports, reading: Reading) -> None:
+    if reading.unreachable:
+        names = ", ".join(f"{node.node} ({node.error})" for node in reading.unreachable)
+        raise RouterUnreachable(
+            f"does not answer: {names}", service=ports.name, part="router", next_step="a release needs every node"
+        )
+
+
+def _live(ports: Ports, reading: Reading) -> Color:
+    adopt = f"see bluegreen status {ports.name}, then bluegreen adopt {ports.name}"
+    if reading.stamp is None:
+        raise _refused(ports, f"the router bears no stamp: {reading.says()}", adopt)
+    if reading.foreign:
+        raise _refused(ports, f"somebody changed the router by hand: {reading.says()}", adopt)
+    if reading.stamp.phase is Phase.STRANDED:
+        raise _refused(
+            ports, f"stranded: {reading.stamp.why}", f"mend the other color, then bluegreen adopt {ports.name}"
+        )
+    if reading.live is None or reading.lagging:
+        raise _refused(
+            ports, f"the nodes do not agree: {reading.says()}", f"bluegreen guard {ports.name} brings them together"
+        )
+    return reading.live
+
+
+def _refused(ports: Ports, fact: str, next_step: str) -> ReleaseRefused:
+    return ReleaseRefused(fact, service=ports.name, part="plan", next_step=next_step)

@@ -1,0 +1,61 @@
+"""What a use case works with: one service and the world that it stands in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bluegreen.catalog.models import Service
+from bluegreen.core.colors import Color
+from bluegreen.core.deadlines import Deadline
+from bluegreen.core.ports import Deployer, Prover, Router
+from bluegreen.core.reading import Health, Reading
+from bluegreen.core.stamp import now_utc
+
+Log = Callable[[str], None]
+
+
+def say(line: str) -> None:
+    """Log one line for people."""
+    logging.getLogger("bluegreen").info("%s", line)
+
+
+@dataclass(frozen=True)
+class Ports:
+    """
+    One service's ports.
+
+    :param service: the resolved service
+    :param router: its router
+    :param deployer: its deployer
+    :param prove: requests through its entry
+    :param log: one line for people
+    :param now: aware UTC
+    :param sleep: waits some seconds
+    :param clock: seconds, only ever growing
+    """
+
+    service: Service
+    router: Router
+    deployer: Deployer
+    prove: Prover
+    log: Log = say
+    now: Callable[[], datetime] = now_utc
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.service.service
+
+    def deadline(self, span: timedelta) -> Deadline:
+        """Return a deadline from now."""
+        return Deadline(span, self.clock, self.sleep)
+
+    def health(self, reading: Reading, color: Color) -> Health:
+        """Servers of a color as the router sees them; the targets are asked where it does not tell."""
+        return reading.health(color) or self.deployer.status(color).health

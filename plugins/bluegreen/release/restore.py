@@ -1,0 +1,152 @@
+"""
+The one way back: all traffic on the color that was live when the release began (design, section 4).
+
+The watch, the rollback task, the teardown, the guard and people all call ``restore``; it takes nothing from anywhere
+but the router, and all of them write the same, so their races are harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Literal
+
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.errors import RouterError, RouterUnreachable
+from bluegreen.core.evidence import Proof
+from bluegreen.core.ports import CatchesUp, Readies
+from bluegreen.core.reading import Reading
+from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.ports import Ports
+
+READY_WITHIN = timedelta(seconds=2)
+"""How long servers that were put back may take until their first health check."""
+
+Outcome = Literal["restored", "already", "stranded", "finished", "nothing", "foreign"]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """
+    What a restore found or did.
+
+    :param outcome: ``restored`` now, ``already``, ``stranded`` on the new color because the old one is dead,
+        ``finished`` (settled: not moved), ``nothing`` (another release's), ``foreign`` (no stamp: not ours)
+    :param reading: the router afterwards
+    :param proof: requests through the entry afterwards; None where nothing was moved or is to be proven
+    :param says: one line for people
+    """
+
+    outcome: Outcome
+    reading: Reading
+    proof: Proof | None
+    says: str
+
+    @property
+    def whole(self) -> bool:
+        """Our traffic is back, and the entry does not say otherwise."""
+        ours = self.outcome in ("restored", "already")
+        return ours and not self.reading.lagging and (self.proof is None or self.proof.proven is not False)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON for XCom and reports."""
+        return {
+            "outcome": self.outcome,
+            "says": self.says,
+            "reading": self.reading.as_json(),
+            "proof": self.proof.as_json() if self.proof else None,
+        }
+
+
+def restore(
+    ports: Ports, why: str, by: str, run: str | None = None, *, still: Callable[[Stamp], bool] = lambda _: True
+) -> Restored:
+    """
+    Put the traffic back, on each node that is reached; the rest is tried until ``release.restore_within`` is over.
+
+    :param why: one line for the stamp
+    :param by: who
+    :param run: whose traffic: a DAG run's id; None for whichever release is under way
+    :param still: asked again before the write; False ends without touching anything
+    :raises RouterUnreachable: no node answered until the deadline
+    :raises RouterError: no node could be written until the deadline
+    """
+    moved = False
+    failure: RouterError | None = None
+    reading: Reading | None = None
+    for _ in ports.deadline(ports.service.release.restore_within).tries():
+        reading = ports.router.read()
+        if reading.reachable and (refused := _not_to_move(reading, run, still)):
+            return refused
+        try:
+            moved = _back(ports, reading, f"{by}: {why}") or moved
+        except RouterError as error:  # a conflict, or a node lost half-way: read again, try again
+            ports.log(f"restore goes on: {error}")
+            failure = error
+            continue
+        failure, reading = None, ports.router.read()
+        if reading.settled:
+            break
+    if failure or reading is None or reading.stamp is None:
+        raise failure or RouterUnreachable("no node answered", service=ports.name)
+    return _told(ports, reading, reading.stamp, moved=moved)
+
+
+def _not_to_move(reading: Reading, run: str | None, still: Callable[[Stamp], bool]) -> Restored | None:
+    stamp = reading.stamp
+    if stamp is None:
+        return Restored("foreign", reading, None, f"not ours, no stamp: {reading.says()}")
+    if run is not None and stamp.run != run:
+        return Restored("nothing", reading, None, f"the traffic is {stamp.release}'s ({stamp.phase}), not {run}'s")
+    if stamp.phase is Phase.SETTLED:
+        return Restored("finished", reading, None, f"finished: {stamp.release} is settled; to go back start rollback__")
+    if not stamp.phase.way_back and not still(stamp):
+        return Restored("nothing", reading, None, f"{stamp.release} is alive again: {reading.says()}")
+    return None
+
+
+def _back(ports: Ports, reading: Reading, why: str) -> bool:
+    """Write once; tell whether it was this restore that moved the traffic."""
+    stamp = reading.stamp
+    if stamp is None:
+        raise RouterUnreachable(reading.says(), service=ports.name, part="restore", next_step="the guard tries again")
+    if stamp.phase.way_back:  # somebody was faster, or a node was not reached: help those that lag
+        if reading.lagging and isinstance(ports.router, CatchesUp):
+            ports.router.catch_up()
+        return False
+    color, phase = _destination(ports, reading, stamp)
+    back = replace(stamp, epoch=stamp.epoch + 1, step="restore", phase=phase, lease=None, at=ports.now(), why=why)
+    ports.router.shift(Split.whole_on(color), stamp.identity, back)
+    return True
+
+
+def _destination(ports: Ports, reading: Reading, stamp: Stamp) -> tuple[Color, Phase]:
+    """Old, if it serves; else new, if that serves; else old."""
+    old = stamp.back_to or reading.live or Color.BLUE
+    if _serves(ports, reading, old):
+        return old, Phase.RESTORED
+    return (old.other, Phase.STRANDED) if ports.health(reading, old.other).serves else (old, Phase.RESTORED)
+
+
+def _serves(ports: Ports, reading: Reading, color: Color) -> bool:
+    if isinstance(ports.router, Readies):
+        with suppress(RouterError):  # a node that cannot be asked now is tried with the write
+            ports.router.make_ready(color)
+    if ports.health(reading, color).serves:
+        return True
+    for _ in ports.deadline(READY_WITHIN).tries(first_pause=0.2):
+        if ports.health(ports.router.read(), color).serves:
+            return True
+    return False
+
+
+def _told(ports: Ports, reading: Reading, stamp: Stamp, *, moved: bool) -> Restored:
+    outcome: Outcome = "stranded" if stamp.phase is Phase.STRANDED else "restored" if moved else "already"
+    proof = ports.prove(reading.split) if reading.split else None
+    says = f"{'already restored' if outcome == 'already' else outcome}: {reading.says()} ({stamp.why})" + (
+        f"; {proof.says}: {proof.reason}" if proof else ""
+    )
+    ports.log(says)
+    return Restored(outcome, reading, proof, says)

@@ -1,0 +1,66 @@
+"""Rollback on demand: stops a release under way, or goes back to the color before the last one while it is kept."""
+
+from __future__ import annotations
+
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.errors import NotProven, NotServing, ReleaseRefused
+from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.ports import Ports
+from bluegreen.release.restore import Restored, restore
+
+
+def rollback(ports: Ports, run: str, why: str, by: str) -> Restored:
+    """
+    Go back, whatever stands.
+
+    Before a release's first shift this means "stop it, stay"; after one "back to the color that was live at its plan";
+    after ``settled`` the same, while that color still runs that version.
+
+    :param run: the DAG run that asks
+    :raises ReleaseRefused: there is nothing to go back to
+    :raises NotServing: the color to go back to has no healthy server
+    """
+    stamp = ports.router.read().stamp
+    if stamp is None:
+        raise _refused(ports, "the router bears no stamp", f"bluegreen adopt {ports.name}")
+    if stamp.phase is Phase.SETTLED:
+        return _back_from_settled(ports, stamp, run, f"{by}: {why}")
+    if stamp.phase.final and stamp.run != run:
+        raise _refused(ports, f"{stamp.release} is {stamp.phase} already ({stamp.why})", "start a release instead")
+    return restore(ports, why, by)
+
+
+def _back_from_settled(ports: Ports, stamp: Stamp, run: str, why: str) -> Restored:
+    old = _kept(ports, stamp)
+    epoch = stamp.epoch + 1
+    back = Stamp(epoch, f"{run}@{epoch}", "rollback", Phase.RESTORED, old, stamp.versions, at=ports.now(), why=why)
+    reading = ports.router.shift(Split.whole_on(old), stamp.identity, back)
+    proof = ports.prove(Split.whole_on(old))
+    says = f"rolled back: {reading.says()}; {proof.says}: {proof.reason}"
+    ports.log(says)
+    if proof.proven is False:
+        raise NotProven(proof.reason, service=ports.name, part="rollback", next_step="see bluegreen check")
+    return Restored("restored", reading, proof, says)
+
+
+def _kept(ports: Ports, stamp: Stamp) -> Color:
+    """Return the color to go back to, if it still runs what it ran."""
+    old = stamp.back_to
+    version = stamp.versions.get(old) if old else None
+    if old is None or version is None:
+        raise _refused(ports, f"{stamp.release} left no way back", "release the version you want instead")
+    deployed = ports.deployer.status(old)
+    if not deployed.health.serves:
+        raise NotServing(
+            f"has {deployed.ready} of {deployed.total} healthy targets",
+            service=ports.name,
+            part=old,
+            next_step=f"start it again, or release {version} instead",
+        )
+    if deployed.version != version:
+        raise _refused(ports, f"{old} runs {deployed.version}, not {version} as before", f"release {version} instead")
+    return old
+
+
+def _refused(ports: Ports, fact: str, next_step: str) -> ReleaseRefused:
+    return ReleaseRefused(fact, service=ports.name, part="rollback", next_step=next_step)

@@ -1,0 +1,111 @@
+"""The way forward: one share of the traffic for the new color, compared, written and proven; and the settling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.errors import NotProven, NotServing, ReleaseFinished
+from bluegreen.core.evidence import Proof
+from bluegreen.core.reading import Reading
+from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.plan import Plan
+from bluegreen.release.ports import Ports
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """
+    One shift.
+
+    :param epoch: what the next step must find
+    :param reading: the router afterwards
+    :param proof: requests through the entry afterwards
+    """
+
+    epoch: int
+    reading: Reading
+    proof: Proof
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON for XCom."""
+        return {"epoch": self.epoch, "reading": self.reading.as_json(), "proof": self.proof.as_json()}
+
+
+def shift(ports: Ports, plan: Plan, step: str, share: int, epoch: int) -> Shifted:
+    """
+    Give the new color a share of the traffic, and prove it.
+
+    :param step: the task's id
+    :param share: per cent, 1 to 100
+    :param epoch: what the previous step left
+    :raises ReleaseFinished: the release is settled or restored already
+    :raises TrafficConflict: somebody else wrote
+    :raises NotServing: new or old color has no healthy server
+    :raises NotProven: the entry says otherwise
+    """
+    phase = Phase.SWITCHED if share == 100 else Phase.CANARY
+    why = f"{plan.by}: {share} % for {plan.version} on {plan.idle}"
+    lease = ports.now() + plan.service.release.lease
+    stamp = _stamp(ports, plan, step, phase, epoch + 1, why, lease)
+    _both_serve(ports, plan, _not_finished(ports, plan))
+    return _write(ports, plan, share, epoch, stamp)
+
+
+def settle(ports: Ports, plan: Plan, epoch: int) -> Shifted:
+    """
+    End the release: the new color is live, nothing is at risk any more.
+
+    :raises ReleaseFinished: restored already
+    :raises TrafficConflict: somebody else wrote
+    """
+    _not_finished(ports, plan, but=Phase.SETTLED)
+    stamp = _stamp(ports, plan, "finish", Phase.SETTLED, epoch + 1, f"{plan.by}: {plan.version} is live on {plan.idle}")
+    return _write(ports, plan, 100, epoch, stamp)
+
+
+def _write(ports: Ports, plan: Plan, share: int, epoch: int, stamp: Stamp) -> Shifted:
+    to = Split.giving(plan.idle, share)
+    reading = ports.router.shift(to, (epoch, plan.release), stamp)
+    ports.log(f"written: {reading.says()}")
+    proof = ports.prove(to)
+    ports.log(f"{proof.says}: {proof.reason}")
+    if proof.proven is False:
+        raise NotProven(
+            proof.reason, service=ports.name, part=stamp.step, next_step="the release is put back; see bluegreen check"
+        )
+    return Shifted(stamp.epoch, reading, proof)
+
+
+def _stamp(
+    ports: Ports, plan: Plan, step: str, phase: Phase, epoch: int, why: str, lease: datetime | None = None
+) -> Stamp:
+    return Stamp(epoch, plan.release, step, phase, plan.live, plan.versions, lease, at=ports.now(), why=why)
+
+
+def _not_finished(ports: Ports, plan: Plan, but: Phase | None = None) -> Reading:
+    reading = ports.router.read()
+    stamp = reading.stamp
+    if stamp and stamp.run == plan.run and stamp.phase.final and stamp.phase is not but:
+        raise ReleaseFinished(
+            f"finished: {stamp.release} is {stamp.phase} ({stamp.why})",
+            service=ports.name,
+            next_step=f"start a new release or rollback__{ports.name}",
+        )
+    return reading
+
+
+def _both_serve(ports: Ports, plan: Plan, reading: Reading) -> None:
+    roles: tuple[tuple[Color, str], ...] = ((plan.idle, "new"), (plan.live, "old"))
+    for color, role in roles:
+        # A node that cannot see the new color would answer with errors: the worst view counts for it.
+        health = reading.worst_health(color) if color is plan.idle else reading.health(color)
+        if not (health or ports.deployer.status(color).health).serves:
+            raise NotServing(
+                f"the {role} color has no healthy server",
+                service=ports.name,
+                part=color,
+                next_step="nothing was moved; see bluegreen status",
+            )

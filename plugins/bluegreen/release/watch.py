@@ -1,0 +1,203 @@
+"""
+Watch: sample the evidence, keep the lease alive, say the verdict, and put the traffic back when it is bad.
+
+Sampling and renewing are two asyncio tasks; what blocks (renew, restore) runs in an own bounded thread pool, so that
+the loop that carries other watches is never held up (design, section 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from bluegreen.analysis.series import Series
+from bluegreen.analysis.serving import Serving
+from bluegreen.analysis.verdict import verdict
+from bluegreen.catalog.models import Service
+from bluegreen.core.colors import Color
+from bluegreen.core.errors import BlueGreenError, RouterError, TrafficConflict
+from bluegreen.core.evidence import Counters, NodeCounters, Outlook, Verdict
+from bluegreen.core.ports import Counts, Renews
+from bluegreen.release.ports import Ports
+from bluegreen.release.restore import Restored, restore
+
+T = TypeVar("T")
+
+_THREADS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="bluegreen-router")
+
+
+class WatchSpec(BaseModel):
+    """
+    A watch, whole: after a triggerer's restart it goes on from here.
+
+    :param service: the frozen service
+    :param run: the DAG run that owns the traffic
+    :param release: run and claim
+    :param epoch: the epoch of the shift that is watched
+    :param step: the task's id, for people
+    :param color: the new color
+    :param since: when the evidence begins
+    :param until: when the watch ends
+    :param baseline: counters at ``since``
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    service: Service
+    run: str
+    release: str
+    epoch: int
+    step: str
+    color: Color
+    since: AwareDatetime
+    until: AwareDatetime
+    baseline: Mapping[str, Mapping[Color, Mapping[str, Any]]]
+
+    def counters(self) -> NodeCounters:
+        """Return the baseline as counters."""
+        return {
+            node: {color: Counters(**values) for color, values in colors.items()}
+            for node, colors in self.baseline.items()
+        }
+
+
+class WatchEnd(BaseModel):
+    """
+    How a watch ended.
+
+    :param says: ``healthy``, ``unhealthy``, or ``conflict``: somebody else moved the traffic
+    :param reason: one line for people
+    :param verdict: the numbers
+    :param verdict_at: when it was clear
+    :param restored: what the restore did, for ``unhealthy``
+    :param restored_at: when that was done
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    says: str
+    reason: str
+    verdict: Mapping[str, Any]
+    verdict_at: AwareDatetime
+    restored: Mapping[str, Any] | None = None
+    restored_at: AwareDatetime | None = None
+
+
+def baseline(ports: Ports) -> dict[str, Any]:
+    """Return the counters now, as JSON; empty where the router does not count."""
+    if not isinstance(ports.router, Counts):
+        return {}
+    found = asyncio.run(ports.router.counters())
+    return {node: {str(color): asdict(c) for color, c in colors.items()} for node, colors in found.items()}
+
+
+async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
+    """
+    Watch until the verdict is clear, and restore when it is bad.
+
+    :raises RouterError: the restore did not get through; the guard goes on with it
+    """
+    alive = _Heartbeat()
+    renewing = asyncio.create_task(_keep_lease(ports, spec, alive))
+    try:
+        found = await _sample(ports, spec, alive, renewing)
+    except TrafficConflict as conflict:
+        return WatchEnd(says="conflict", reason=str(conflict), verdict={}, verdict_at=ports.now())
+    finally:
+        renewing.cancel()
+    at = ports.now()
+    ports.log(f"{spec.step}: {found.says}: {found.reason}")
+    end = WatchEnd(says=str(found.says), reason=found.reason, verdict=found.as_json(), verdict_at=at)
+    if found.says is Outlook.HEALTHY:
+        return end
+    back = await in_thread(lambda: _restore(ports, spec, found.reason))
+    return end.model_copy(update={"restored": back.as_json(), "restored_at": ports.now()})
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run what blocks beside the loop; it is awaited to its end even when we are cancelled meanwhile."""
+    running = asyncio.get_running_loop().run_in_executor(_THREADS, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+class _Heartbeat:
+    """Tells whether the sampling loop has made progress since it was last asked."""
+
+    def __init__(self) -> None:
+        self.beats = self.seen = 0
+
+    def beat(self) -> None:
+        self.beats += 1
+
+    def progressed(self) -> bool:
+        progressed, self.seen = self.beats > self.seen, self.beats
+        return progressed
+
+
+async def _sample(ports: Ports, spec: WatchSpec, alive: _Heartbeat, renewing: asyncio.Task[None]) -> Verdict:
+    series, serving = Series(spec.counters()), Serving()
+    interval, said = spec.service.release.interval.total_seconds(), 0.0
+    while True:
+        now = ports.now()
+        counters = await _counters(ports)
+        series.add((now - spec.since).total_seconds(), counters)
+        serving.add(counters)
+        alive.beat()
+        found = verdict(spec.service.release.rules, series, serving, spec.color, ended=now >= spec.until)
+        if found.says is not Outlook.UNKNOWN:
+            return found
+        if (now - spec.since).total_seconds() - said >= 10:
+            said = (now - spec.since).total_seconds()
+            ports.log(f"{spec.step}: {(spec.until - now).total_seconds():.0f} s left: {found.reason}")
+        await _pause(renewing, interval, spec.until, now)
+
+
+async def _pause(renewing: asyncio.Task[None], interval: float, until: datetime, now: datetime) -> None:
+    """Wait for the next sample; what ends the lease's task ends the watch."""
+    seconds = max(0.01, min(interval, (until - now).total_seconds()))
+    done, _ = await asyncio.wait([renewing], timeout=seconds)
+    if done:
+        renewing.result()
+        await asyncio.sleep(seconds)  # a router without leases to renew: the task ended by itself
+
+
+async def _counters(ports: Ports) -> NodeCounters:
+    if not isinstance(ports.router, Counts):
+        return {}
+    try:
+        return await ports.router.counters()
+    except (RouterError, OSError, TimeoutError) as error:
+        ports.log(f"no counts: {error}")
+        return {}
+
+
+async def _keep_lease(ports: Ports, spec: WatchSpec, alive: _Heartbeat) -> None:
+    """Renew each quarter of the lease, but only while the sampling loop is alive."""
+    router, lease = ports.router, spec.service.release.lease
+    if not isinstance(router, Renews) or not router.limits.renew:
+        return
+    while True:
+        if alive.progressed():
+            renew = partial(router.renew, (spec.epoch, spec.release), ports.now() + lease)
+            try:
+                await in_thread(renew)
+            except TrafficConflict:
+                raise
+            except BlueGreenError as error:
+                ports.log(f"the lease was not renewed: {error}")
+        await asyncio.sleep(lease.total_seconds() / 4)
+
+
+def _restore(ports: Ports, spec: WatchSpec, why: str) -> Restored:
+    return restore(ports, why=why, by=spec.step, run=spec.run)

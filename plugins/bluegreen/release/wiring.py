@@ -1,0 +1,36 @@
+"""Service and secrets to ports: the only place where the registries meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bluegreen.catalog.models import Service
+from bluegreen.checks.proof import prove
+from bluegreen.core.colors import Split
+from bluegreen.core.evidence import Proof
+from bluegreen.core.ports import Secrets
+from bluegreen.deployers.registry import make_deployer
+from bluegreen.release.ports import Log, Ports, say
+from bluegreen.routers.registry import make_router
+
+
+def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
+    """
+    Build what the use cases work with.
+
+    :param secrets: where credentials come from
+    :param log: one line for people
+    """
+
+    def prover(split: Split) -> Proof:
+        credentials = secrets(service.entry.connection) if service.entry.connection else None
+        return prove(service.entry, {node.name: node.entry for node in service.router.nodes}, split, credentials)
+
+    return Ports(service, make_router(service, secrets), make_deployer(service, secrets), prover, log)
+
+
+def union(service: Service, frozen: Iterable[Service]) -> Service:
+    """Return the service with every node that a release under way still knows: a way back must reach them too."""
+    nodes = {node.name: node for old in frozen for node in old.router.nodes}
+    nodes |= {node.name: node for node in service.router.nodes}
+    return service.model_copy(update={"router": service.router.model_copy(update={"nodes": tuple(nodes.values())})})

@@ -1,0 +1,1 @@
+"""One module per kind of router; what they share is in nodes."""

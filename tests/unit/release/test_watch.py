@@ -1,0 +1,223 @@
+"""The watch: verdict, lease, restore from within, restart, cancellation; over the memory router in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+
+from bluegreen.catalog.models import Service
+from bluegreen.core.colors import Color
+from bluegreen.core.evidence import Counters
+from bluegreen.core.stamp import Phase, now_utc
+from bluegreen.release.adopt import adopt
+from bluegreen.release.plan import plan
+from bluegreen.release.restore import restore
+from bluegreen.release.shift import shift
+from bluegreen.release.watch import WatchSpec, baseline, watch
+from tests.unit.release.world import SERVICE, World, request
+
+
+class RealTime(World):
+    """The memory world on the real clock, with traffic that grows while it is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.errors = dict.fromkeys(Color, 0.0)
+        self.flows = True
+        self.began = time.monotonic()
+
+    def ports(self, service: Service = SERVICE):
+        ports = super().ports(service)
+        router = ports.router
+
+        async def counters():
+            if not self.flows:
+                return {}
+            n = int((time.monotonic() - self.began) * 1000)
+            return {
+                node.name: {c: Counters(n, int(n * self.errors[c]), 0, node.health[c].ready, 2, 5.0) for c in Color}
+                for node in self.nodes
+                if node.reachable
+            }
+
+        router.counters = counters
+        return type(ports)(service, router, ports.deployer, self.prove, self.said.append)
+
+
+def canary(world: RealTime, service: Service = SERVICE, lasts: float = 0.6):
+    ports = world.ports(service)
+    adopt(ports, "tests", "begin", "1")
+    release = plan(ports, request())
+    world.runs[Color.GREEN] = "2"
+    done = shift(ports, release, "canary_1", 10, release.epoch)
+    return ports, WatchSpec(
+        service=service,
+        run=release.run,
+        release=release.release,
+        epoch=done.epoch,
+        step="canary_1_watch",
+        color=Color.GREEN,
+        since=now_utc(),
+        until=now_utc() + timedelta(seconds=lasts),
+        baseline=baseline(ports),
+    )
+
+
+def run(ports, spec):
+    return asyncio.run(watch(ports, WatchSpec.model_validate(spec.model_dump(mode="json"))))
+
+
+def service_with(**release):
+    return Service.model_validate(SERVICE.frozen() | {"release": SERVICE.frozen()["release"] | release})
+
+
+def test_a_good_version_is_healthy_and_its_traffic_stays():
+    world = RealTime()
+    ports, spec = canary(world)
+    end = run(ports, spec)
+    assert end.says == "healthy"
+    assert end.restored is None
+    assert world.splits() == {"90/10"}
+    assert end.verdict["numbers"]["rules"][1]["requests"] > 100
+
+
+def test_a_bad_version_is_put_back_by_the_watch_itself_long_before_its_end():
+    world = RealTime()
+    ports, spec = canary(world, lasts=30)
+    world.errors[Color.GREEN] = 0.3
+    world.began = time.monotonic()
+    end = run(ports, spec.model_copy(update={"baseline": {}}))
+    assert end.says == "unhealthy"
+    assert "error_rate" in end.reason
+    assert end.restored["outcome"] == "restored"
+    assert world.splits() == {"100/0"}
+    assert now_utc() < spec.until
+
+
+def test_errors_of_the_old_color_alone_do_not_put_a_release_back():
+    world = RealTime()
+    ports, spec = canary(world)
+    world.errors[Color.BLUE] = 0.5
+    assert run(ports, spec).says == "healthy"
+
+
+def test_no_evidence_until_the_end_is_not_healthy():
+    world = RealTime()
+    ports, spec = canary(world)
+    world.flows = False
+    end = run(ports, spec)
+    assert end.says == "unhealthy"
+    assert "too little evidence" in end.reason
+    assert world.splits() == {"100/0"}
+
+
+def test_the_old_color_dying_ends_the_watch_on_the_color_that_serves():
+    world = RealTime()
+    ports, spec = canary(world, lasts=30)
+    world.serve(Color.BLUE, ready=0)
+    end = run(ports, spec)
+    assert "way_back" in end.reason
+    assert world.splits() == {"0/100"}
+    assert end.restored["outcome"] == "stranded"
+
+
+def test_the_lease_is_renewed_while_the_watch_lives():
+    world = RealTime()
+    ports, spec = canary(world, service_with(lease="2s"), lasts=1.5)
+    before = ports.router.read().stamp
+    assert run(ports, spec).says == "healthy"
+    after = ports.router.read().stamp
+    assert after.lease > before.lease + timedelta(seconds=0.5)
+    assert after.epoch == before.epoch
+
+
+def test_a_watch_whose_samples_hang_lets_the_lease_run_out():
+    world = RealTime()
+    ports, spec = canary(world, service_with(lease="1s"), lasts=30)
+
+    async def hangs():
+        await asyncio.sleep(60)
+
+    ports.router.counters = hangs
+
+    async def scenario():
+        watching = asyncio.create_task(watch(ports, spec))
+        await asyncio.sleep(1.5)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    before = ports.router.read().stamp.lease
+    asyncio.run(scenario())
+    # One renewal at the start at the most: none while nothing is sampled.
+    assert ports.router.read().stamp.lease <= before + timedelta(seconds=0.5)
+
+
+def test_somebody_elses_change_ends_the_watch_without_a_restore():
+    world = RealTime()
+    ports, spec = canary(world, service_with(lease="1s"), lasts=30)
+
+    def elsewhere():
+        restore(world.ports(), "by hand", "person", spec.run)
+
+    timer = threading.Timer(0.3, elsewhere)
+    timer.start()
+    end = run(ports, spec)
+    timer.join()
+    assert end.says == "conflict"
+    assert ports.router.read().stamp.phase is Phase.RESTORED
+    assert "person" in ports.router.read().stamp.why
+
+
+def test_two_copies_of_a_watch_end_alike_and_harm_nothing():
+    world = RealTime()
+    ports, spec = canary(world, lasts=30)
+    world.errors[Color.GREEN] = 0.5
+
+    async def both():
+        return await asyncio.gather(watch(ports, spec), watch(world.ports(), spec))
+
+    ends = asyncio.run(both())
+    assert {end.says for end in ends} == {"unhealthy"}
+    assert sorted(end.restored["outcome"] for end in ends) == ["already", "restored"]
+    assert world.splits() == {"100/0"}
+
+
+def test_a_restarted_watch_goes_on_from_its_baseline_and_its_end():
+    world = RealTime()
+    ports, spec = canary(world, lasts=1.0)
+
+    async def killed():
+        watching = asyncio.create_task(watch(ports, spec))
+        await asyncio.sleep(0.4)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    asyncio.run(killed())
+    assert world.splits() == {"90/10"}  # a cancelled watch moves no traffic
+    end = run(ports, spec)
+    assert end.says == "healthy"
+    assert end.verdict_at < spec.until + timedelta(seconds=0.5)
+    assert end.verdict["numbers"]["rules"][1]["requests"] > 2000  # three nodes, 1000/s, since the baseline
+
+
+def test_a_restore_that_began_is_ended_although_the_watch_is_cancelled():
+    world = RealTime()
+    ports, spec = canary(world, lasts=30)
+    world.errors[Color.GREEN] = 1.0
+    for node in world.nodes:
+        node.delay = 0.1
+
+    async def scenario():
+        watching = asyncio.create_task(watch(ports, spec))
+        while not any("unhealthy" in line for line in world.said):
+            await asyncio.sleep(0.01)
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+
+    asyncio.run(scenario())
+    assert world.splits() == {"100/0"}

@@ -1,0 +1,97 @@
+"""A service in memory for the tests of the use cases: nodes, a clock, and targets that say what they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from bluegreen.catalog.models import Service
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.evidence import Proof
+from bluegreen.core.ports import Deployed
+from bluegreen.core.reading import Health
+from bluegreen.release.plan import Request
+from bluegreen.release.ports import Ports
+from tests.rigs.memory import MemoryNode, MemoryRouter, memory_nodes
+
+SERVICE = Service.model_validate(
+    {
+        "service": "shop",
+        "entry": {"url": "http://shop.test"},
+        "router": {
+            "type": "haproxy",
+            "backends": {"blue": "shop-blue", "green": "shop-green"},
+            "nodes": [{"name": "one", "socket": "/one", "map": "/one.map", "entry": "127.0.0.1:1"}],
+        },
+        "colors": {"blue": {"targets": ["http://127.0.0.1:2"]}, "green": {"targets": ["http://127.0.0.1:3"]}},
+        "deploy": {"type": "command", "command": ["true"]},
+        "release": {
+            "canary": [{"share": 10, "watch": "5s"}],
+            "watch": "5s",
+            "interval": "20ms",
+            "restore_within": "1s",
+        },
+    }
+)
+
+
+@dataclass
+class MemoryDeployer:
+    """Says of each color what the world says."""
+
+    world: World
+
+    def deploy(self, color: Color, version: str, epoch: int, release: str) -> Deployed:
+        self.world.runs[color] = version
+        self.world.serve(color, ready=2)
+        return self.status(color)
+
+    def status(self, color: Color) -> Deployed:
+        health = self.world.nodes[0].health[color]
+        return Deployed(self.world.runs[color], health.ready, health.total)
+
+    def diagnose(self, color: Color) -> str:
+        return f"{color} as seen in a test"
+
+    def retire(self, color: Color, epoch: int) -> None:
+        self.world.serve(color, ready=0)
+
+
+@dataclass
+class World:
+    """Everything outside the use cases."""
+
+    nodes: tuple[MemoryNode, ...] = field(default_factory=lambda: memory_nodes("one", "two", "three"))
+    runs: dict[Color, str] = field(default_factory=lambda: {Color.BLUE: "1", Color.GREEN: "0"})
+    time: datetime = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    said: list[str] = field(default_factory=list)
+
+    def ports(self, service: Service = SERVICE) -> Ports:
+        return Ports(
+            service=service,
+            router=MemoryRouter("shop", self.nodes),
+            deployer=MemoryDeployer(self),
+            prove=self.prove,
+            log=self.said.append,
+            now=lambda: self.time,
+            sleep=self.wait,
+            clock=lambda: self.time.timestamp(),  # noqa: PLW0108 - the time is another object after each wait
+        )
+
+    def wait(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+    def prove(self, split: Split) -> Proof:
+        seen = {node.name: str(node.split) for node in self.nodes if node.reachable}
+        return Proof(str(split), all(s == str(split) for s in seen.values()), f"the nodes route by {seen}")
+
+    def serve(self, color: Color, ready: int) -> None:
+        for node in self.nodes:
+            node.health[color] = Health(ready, 2)
+
+    def splits(self) -> set[str]:
+        return {str(node.split) for node in self.nodes}
+
+
+def request(run: str = "run-1", version: str = "2", **more: object) -> Request:
+    return Request(run=run, version=version, by="tests", **more)  # type: ignore[arg-type]
