@@ -1,0 +1,1 @@
+"""Questions put to a running color over HTTP: health, smoke tests, prewarming, proof."""

@@ -1,0 +1,1 @@
+"""One module per way to bring a version onto a color."""

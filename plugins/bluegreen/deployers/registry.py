@@ -1,0 +1,31 @@
+"""Every kind of deployer by its ``type`` in the catalog, imported only when a service uses it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from bluegreen.catalog.models import Service
+from bluegreen.core.errors import CatalogError
+from bluegreen.core.ports import Deployer, Secrets
+
+DEPLOYERS: dict[str, str] = {
+    "command": "bluegreen.deployers.any_command:CommandDeployer",
+}
+"""type -> ``module:Class``; a class is made with (service, secrets)."""
+
+
+def make_deployer(service: Service, secrets: Secrets) -> Deployer:
+    """
+    Make the deployer of a service.
+
+    :raises CatalogError: no deployer has the service's type
+    """
+    kind = service.deploy.type
+    if kind not in DEPLOYERS:
+        known = ", ".join(sorted(DEPLOYERS))
+        raise CatalogError(
+            f"no deployer is called {kind}", file=service.service, key="deploy.type", next_step=f"use one of {known}"
+        )
+    module, _, name = DEPLOYERS[kind].partition(":")
+    deployer: Deployer = getattr(import_module(module), name)(service, secrets)
+    return deployer

@@ -1,0 +1,108 @@
+"""What every deployer does, against a real target: one suite over the registry."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from bluegreen.catalog import models
+from bluegreen.core.colors import Color
+from bluegreen.core.errors import DeployError, DeployFenced
+from bluegreen.core.ports import Deployed
+from bluegreen.deployers.registry import DEPLOYERS
+from tests.rigs.deploy_targets import RIGS
+
+ONE, TWO, THREE = "run-one@1", "run-two@2", "run-three@3"
+
+
+@pytest.fixture(params=sorted(DEPLOYERS))
+def rig(request, tmp_path):
+    with RIGS[request.param](tmp_path) as rig:
+        yield rig
+
+
+def test_every_registered_type_has_a_rig():
+    assert RIGS.keys() == DEPLOYERS.keys()
+
+
+def test_every_type_of_the_catalog_is_registered():
+    deploy = get_args(models.Deploy)[0]  # Annotated[one model or a union of them, …]
+    kinds = get_args(deploy) or (deploy,)
+    assert {name for kind in kinds for name in get_args(kind.model_fields["type"].annotation)} == DEPLOYERS.keys()
+
+
+def test_deploy_returns_what_status_says(rig):
+    found = rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    assert found == Deployed("2.0", 2, 2)
+    assert rig.deployer().status(Color.GREEN) == found
+
+
+def test_deploy_leaves_the_other_color_alone(rig):
+    rig.deployer().deploy(Color.BLUE, "1.0", 1, ONE)
+    rig.deployer().deploy(Color.GREEN, "2.0", 2, TWO)
+    assert rig.deployer().status(Color.BLUE).version == "1.0"
+
+
+def test_a_repeated_deploy_gives_the_same_and_changes_nothing(rig):
+    first = rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    assert rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE) == first
+    assert rig.deploys() == 1
+
+
+def test_a_repeated_deploy_mends_what_is_gone(rig):
+    rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    rig.deployer().retire(Color.GREEN, 1)
+    assert rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE) == Deployed("2.0", 2, 2)
+
+
+def test_the_next_release_deploys_also_the_same_version(rig):
+    rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    rig.deployer().deploy(Color.GREEN, "2.0", 2, TWO)
+    assert rig.deploys() == 2
+
+
+def test_an_older_claim_is_refused_and_touches_nothing(rig):
+    rig.deployer().deploy(Color.GREEN, "3.0", 3, THREE)
+    with pytest.raises(DeployFenced, match=r"epoch 3 of run-three@3"):
+        rig.deployer().deploy(Color.GREEN, "2.0", 2, TWO)
+    assert rig.deploys() == 1
+    assert rig.deployer().status(Color.GREEN).version == "3.0"
+
+
+def test_an_older_claim_does_not_retire(rig):
+    rig.deployer().deploy(Color.GREEN, "3.0", 3, THREE)
+    with pytest.raises(DeployFenced):
+        rig.deployer().retire(Color.GREEN, 2)
+    assert rig.deployer().status(Color.GREEN).ready == 2
+
+
+def test_a_fence_is_of_one_color(rig):
+    rig.deployer().deploy(Color.GREEN, "3.0", 3, THREE)
+    assert rig.deployer().deploy(Color.BLUE, "2.0", 2, TWO).version == "2.0"
+
+
+def test_retire_stops_the_color_and_may_be_repeated(rig):
+    rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    rig.deployer().retire(Color.GREEN, 1)
+    rig.deployer().retire(Color.GREEN, 1)
+    assert rig.deployer().status(Color.GREEN) == Deployed(None, 0, 2)
+
+
+def test_a_version_that_does_not_come_up_names_every_target(rig):
+    with pytest.raises(DeployError) as raised:
+        rig.deployer().deploy(Color.GREEN, "bad", 1, ONE)
+    assert all(target in str(raised.value) for target in rig.service.colors[Color.GREEN].targets)
+    assert not isinstance(raised.value, DeployFenced)
+
+
+def test_a_release_that_failed_may_try_again(rig):
+    with pytest.raises(DeployError):
+        rig.deployer().deploy(Color.GREEN, "bad", 1, ONE)
+    assert rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE) == Deployed("2.0", 2, 2)
+
+
+def test_diagnose_tells_of_every_target(rig):
+    rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    text = rig.deployer().diagnose(Color.GREEN)
+    assert all(target in text for target in rig.service.colors[Color.GREEN].targets)
