@@ -1,0 +1,6 @@
+"""One release__<service> and one rollback__<service> DAG of Airflow for every service file in include/services."""
+
+from bluegreen.dagkit import release_dags
+
+for dag in release_dags():
+    globals()[dag.dag_id] = dag

@@ -1,0 +1,239 @@
+"""
+The DAG factory: every service of the catalog gets ``release__<service>`` and ``rollback__<service>``; one ``guardian``.
+
+The layout is the design's section 6; which trigger rules and teardowns hold under which fault was measured there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
+
+from bluegreen.catalog.durations import PATTERN, text
+from bluegreen.catalog.load import load_all, load_service, services_folder
+from bluegreen.catalog.models import Service
+from bluegreen.edge import PLAN_TASK, WAY_BACK
+from bluegreen.operators.outcome import FinishOperator, OutcomeOperator, RollbackOperator, SafeOperator, VerdictOperator
+from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
+from bluegreen.operators.traffic import ShiftOperator
+from bluegreen.operators.way_back import GuardOperator, RollbackNowOperator
+from bluegreen.sensors.watch import WatchSensor
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+GUARD_EVERY = timedelta(seconds=15)
+
+RELEASE_DOC = """
+### Release {service}
+
+Brings a version to the idle color, tests it, gives it {shares} of the traffic, watches, switches, watches again, and
+settles, or puts the traffic back. The run is green only when the new version is live, proven and settled; the run's
+note says what happened.
+
+* Something is wrong and you want the old version **now**: start `rollback__{service}`. It works while this runs.
+* Airflow is broken: `bluegreen status {service}` tells the truth, `bluegreen restore {service} --reason …` puts it back.
+* A watch is sure to be right and you know better: write the run's note `promote: <reason>`, then mark it success.
+"""
+
+ROLLBACK_DOC = """
+### Roll {service} back
+
+During a release: stop it, and put the traffic back to the color that was live before. After one: go back to the color
+before, while it still runs its version. Refuses, naming what to release instead, when there is nothing to go back to.
+"""
+
+
+def release_dags() -> Iterator[DAG]:
+    """
+    Yield the DAGs of every sound service; only the one that is asked for while a task runs.
+
+    A service whose file is broken is left out here and told by ``raise_catalog_errors``, so that it takes no other away.
+    """
+    wanted = get_parsing_context().dag_id
+    if wanted:
+        kind, _, name = wanted.partition("__")
+        services = [load_service(services_folder(), name)] if kind in ("release", "rollback") else []
+    else:
+        services = list(load_all(services_folder()).services.values())
+    for service in services:
+        yield release_dag(service)
+        yield rollback_dag(service)
+
+
+def raise_catalog_errors() -> None:
+    """
+    Make the broken service files one import error of their own.
+
+    :raises CatalogError: naming file, line and key of each
+    """
+    if get_parsing_context().dag_id:
+        return
+    errors = load_all(services_folder()).errors
+    if errors:
+        raise type(errors[0])(" | ".join(str(error) for error in errors), file=str(services_folder()))
+
+
+def release_dag(service: Service) -> DAG:
+    """Build ``release__<service>``."""
+    name, steps = service.service, service.release.canary
+    with DAG(
+        dag_id=f"release__{name}",
+        schedule=None,
+        description=service.description or f"Zero-downtime release of {name}",
+        doc_md=RELEASE_DOC.format(service=name, shares=", ".join(f"{step.share} %" for step in steps) or "all"),
+        params=_release_params(service),
+        tags={"release", *service.tags},
+        default_args={"owner": service.owner, "retries": 2, "retry_delay": timedelta(seconds=3)},
+        max_active_runs=1,
+        **_COMMON,
+    ) as dag:
+        forward = {"service": name, "trigger_rule": TriggerRule.NONE_FAILED}
+        chain: list[Any] = [
+            PlanOperator(task_id=PLAN_TASK, service=name),
+            DeployOperator(task_id="deploy", execution_timeout=service.deploy.timeout * 2, **forward),
+            PrewarmOperator(task_id="prewarm", execution_timeout=timedelta(minutes=15), **forward),
+            SmokeOperator(task_id="smoke", execution_timeout=timedelta(minutes=15), **forward),
+        ]
+        chain += _traffic(forward, len(steps))
+        _in_a_row(chain)
+        _end(chain[-1], name)
+    return dag
+
+
+def rollback_dag(service: Service) -> DAG:
+    """Build ``rollback__<service>``."""
+    name = service.service
+    with DAG(
+        dag_id=f"rollback__{name}",
+        schedule=None,
+        description=f"Put {name}'s traffic back",
+        doc_md=ROLLBACK_DOC.format(service=name),
+        params={
+            "reason": Param(
+                "asked for in Airflow",
+                type="string",
+                minLength=1,
+                maxLength=200,
+                title="Reason",
+                description="Stands in the stamp and in the report.",
+            )
+        },
+        tags={"rollback", *service.tags},
+        default_args={"owner": service.owner} | WAY_BACK,
+        max_active_runs=1,
+        **_COMMON,
+    ) as dag:
+        RollbackNowOperator(task_id="rollback", service=name)
+    return dag
+
+
+def guardian_dag() -> DAG:
+    """Build ``guardian``, which looks at every service each 15 seconds."""
+    with DAG(
+        dag_id="guardian",
+        description="Restores services whose lease has run out",
+        doc_md="Restores every service whose lease has run out, and brings nodes that came back up to the truth. "
+        "Keep it unpaused; `bluegreen guard` from cron does the same where Airflow itself may be down.",
+        schedule=GUARD_EVERY,
+        tags={"guardian"},
+        default_args=WAY_BACK | {"retries": 0},
+        max_active_runs=1,
+        **_COMMON,
+    ) as dag:
+        GuardOperator(task_id="guard", execution_timeout=timedelta(minutes=2))
+    return dag
+
+
+_COMMON: dict[str, Any] = {
+    "start_date": BEGIN,
+    "catchup": False,
+    "is_paused_upon_creation": False,
+}
+
+
+def _traffic(forward: dict[str, Any], canaries: int) -> list[Any]:
+    shifts, watches, chain = [PLAN_TASK], list[str](), list[Any]()
+    for number in range(canaries):
+        shift, watch = f"canary_{number + 1}", f"canary_{number + 1}_watch"
+        chain += [
+            ShiftOperator(task_id=shift, canary=number, after=list(shifts), watches=list(watches), **forward),
+            WatchSensor(task_id=watch, shift=shift, canary=number, **forward),
+        ]
+        shifts.append(shift)
+        watches.append(watch)
+    chain += [
+        ShiftOperator(task_id="switch", after=list(shifts), watches=list(watches), **forward),
+        WatchSensor(task_id="watch", shift="switch", **forward),
+    ]
+    return chain
+
+
+def _end(last: Any, name: str) -> None:
+    steps = {"switch": "switch", "watch": "watch"}
+    outcome = OutcomeOperator(task_id="outcome", trigger_rule=TriggerRule.ALL_DONE, **steps, **WAY_BACK)
+    finish = FinishOperator(task_id="finish", service=name, **steps)
+    rollback = RollbackOperator(task_id="rollback", service=name, **WAY_BACK)
+    # Without setups=: a teardown with setups does not run when its setup was killed. The last one decides the state.
+    safe = SafeOperator(task_id="safe", service=name, **WAY_BACK).as_teardown()
+    verdict = VerdictOperator(task_id="verdict", service=name, **WAY_BACK).as_teardown(on_failure_fail_dagrun=True)
+    last >> outcome >> [finish, rollback] >> safe >> verdict
+
+
+def _in_a_row(tasks: Sequence[Any]) -> None:
+    for before, after in pairwise(tasks):
+        before >> after
+
+
+def _release_params(service: Service) -> dict[str, Param]:
+    steps, name = service.release.canary, service.service
+    watches = ", ".join(text(step.watch) for step in steps) or "none"
+    skippable = ["prewarm", "smoke", "canary", "watch"]
+    return {
+        "version": Param(
+            type="string",
+            minLength=1,
+            maxLength=100,
+            pattern=r"^\S+$",
+            title="Version",
+            description=f"What to release, as the deploy of {name} knows it: 1.5.0",
+        ),
+        "canary": Param(
+            [step.share for step in steps],
+            type="array",
+            items={"type": "integer", "minimum": 1, "maximum": 99},
+            maxItems=len(steps),
+            title="Canary steps",
+            description="Shares of the traffic in per cent, growing.",
+            section="Traffic",
+        ),
+        "canary_watch": _duration("Watch after each canary step", f"Empty: as in the service file ({watches})."),
+        "watch": _duration(
+            "Watch after the full switch", f"Empty: as in the service file ({text(service.release.watch)})."
+        ),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="Only show the exact changes."),
+        "skip": Param(
+            [],
+            type="array",
+            items={"type": "string", "enum": skippable},
+            uniqueItems=True,
+            examples=skippable,
+            title="Leave out",
+            description="Steps to leave out. Needs a reason.",
+            section="Exceptions",
+        ),
+        "skip_reason": Param(None, type=["null", "string"], maxLength=200, title="Reason", section="Exceptions"),
+    }
+
+
+def _duration(title: str, description: str) -> Param:
+    return Param(
+        None,
+        type=["null", "string"],
+        pattern=PATTERN,
+        title=title,
+        description=description + " Like 30s or 5m.",
+        section="Traffic",
+    )

@@ -1,0 +1,101 @@
+"""What operators and sensors share: credentials from connections, what earlier tasks left, and errors that Airflow understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import BaseHook, Context
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+)
+
+from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing
+from bluegreen.core.ports import Credentials
+from bluegreen.release.plan import Plan
+
+PLAN_TASK = "plan"
+
+WAY_BACK: dict[str, Any] = {
+    "pool": "bluegreen_way_back",
+    "priority_weight": 1000,
+    "weight_rule": "absolute",
+    "retries": 5,
+    "retry_delay": timedelta(seconds=2),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(seconds=20),
+}
+"""Task arguments of everything that puts traffic back: no release may take its slots (design, section 6)."""
+
+
+def connection_secrets(connection_id: str) -> Credentials:
+    """
+    Return an Airflow connection's login and password.
+
+    :raises SecretMissing: there is no such connection
+    """
+    try:
+        connection = BaseHook.get_connection(connection_id)
+    except AirflowNotFoundException as missing:
+        raise SecretMissing(
+            "there is no such Airflow connection", part=connection_id, next_step="airflow connections add …"
+        ) from missing
+    return Credentials(connection.login or "", connection.password or "")
+
+
+@contextmanager
+def airflow_errors(context: Context) -> Iterator[None]:
+    """Leave an error's text for the verdict, and tell Airflow whether another try may help."""
+    try:
+        yield
+    except BlueGreenError as error:
+        context["ti"].xcom_push(key="error", value=str(error))
+        raise (AirflowException if error.retryable else AirflowFailException)(str(error)) from error
+
+
+def plan_of(context: Context) -> Plan:
+    """
+    Return the frozen release.
+
+    :raises AirflowSkipException: a dry run has none
+    :raises ReleaseRefused: the plan task left none, as when it was marked success by hand
+    """
+    found = context["ti"].xcom_pull(task_ids=PLAN_TASK)
+    if found:
+        return Plan.model_validate(found)
+    if context["params"].get("dry_run"):
+        raise AirflowSkipException("dry run: nothing is done")
+    raise ReleaseRefused("the plan left no release to go on with", next_step="start a new release")
+
+
+def epoch_of(context: Context, steps: Sequence[str]) -> int:
+    """Return the epoch that the latest of some steps left, in their order; the claim's when none did."""
+    found = [context["ti"].xcom_pull(task_ids=step) for step in steps]
+    return next((int(value["epoch"]) for value in reversed(found) if value), plan_of(context).epoch)
+
+
+def need_healthy(context: Context, plan: Plan, watch: str) -> None:
+    """
+    Let only a proven healthy verdict pass, or somebody's written reason.
+
+    A watch that was marked success by hand left no verdict; the run's note ``promote: reason`` stands in for one.
+
+    :param watch: task id of the watch
+    :raises ReleaseRefused: there is neither
+    """
+    verdict = context["ti"].xcom_pull(task_ids=watch) or {}
+    if verdict.get("says") == "healthy" or plan.skips("watch"):
+        return
+    word, _, reason = (context["dag_run"].note or "").partition(":")
+    if word.strip().lower() == "promote" and reason.strip():
+        return
+    raise ReleaseRefused(
+        f"{watch} left no healthy verdict",
+        service=plan.service.service,
+        next_step="marking it success does not promote; write the run's note 'promote: <reason>' to go on without one",
+    )

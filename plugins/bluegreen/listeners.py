@@ -1,0 +1,48 @@
+"""Airflow listeners: a release run's note says what happened, and the pool of the way back is always there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.listeners import hookimpl
+from airflow.models.pool import Pool
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
+from sqlalchemy.orm import object_session
+
+POOL, SLOTS = "bluegreen_way_back", 4
+
+
+@hookimpl
+def on_starting(component: Any) -> None:
+    """Make the pool when the scheduler starts; tasks of a pool that is missing would wait for ever."""
+    if type(component).__name__ != "SchedulerJobRunner":
+        return
+    with create_session() as session:
+        if session.scalar(select(Pool).where(Pool.pool == POOL)) is None:
+            session.add(Pool(pool=POOL, slots=SLOTS, description="Way back of releases", include_deferred=False))
+
+
+@hookimpl
+def on_dag_run_success(dag_run: Any, msg: str) -> None:  # noqa: ARG001 - Airflow's signature
+    """Write what the verdict said into the run's note."""
+    _write_note(dag_run)
+
+
+@hookimpl
+def on_dag_run_failed(dag_run: Any, msg: str) -> None:  # noqa: ARG001 - Airflow's signature
+    """Write what the verdict said into the run's note."""
+    _write_note(dag_run)
+
+
+def _write_note(dag_run: Any) -> None:
+    session = object_session(dag_run)
+    if session is None or not dag_run.dag_id.startswith("release__"):
+        return
+    found = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids="verdict", key="note", limit=1)
+    row = session.scalars(found).first()
+    said = str(XComModel.deserialize_value(row)) if row else ""
+    if said and said not in (dag_run.note or ""):
+        # Somebody's own words, such as the reason of a promotion, stay below.
+        dag_run.note = f"{said}\n\n{dag_run.note}" if dag_run.note else said

@@ -1,0 +1,1 @@
+"""Airflow operators: each resolves its ports, calls one use case and returns JSON."""

@@ -1,0 +1,52 @@
+"""What all operators share: the service, its ports, and one use case to call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+
+from bluegreen.catalog.load import load_service, services_folder
+from bluegreen.catalog.models import Service
+from bluegreen.edge import PLAN_TASK, airflow_errors, connection_secrets
+from bluegreen.release.plan import Plan
+from bluegreen.release.ports import Ports
+from bluegreen.release.wiring import ports_for, union
+
+
+class BlueGreenOperator(BaseOperator):
+    """
+    One use case on one service.
+
+    :param service: name in the catalog (templated)
+    """
+
+    template_fields: Sequence[str] = ("service",)
+
+    def __init__(self, *, service: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.service = service
+
+    def execute(self, context: Context) -> Any:
+        """Do the use case; errors leave their text for the verdict."""
+        with airflow_errors(context):
+            return self.act(context)
+
+    def act(self, context: Context) -> Any:
+        """Call one use case and return JSON."""
+        raise NotImplementedError
+
+    def ports(self, service: Service | None = None) -> Ports:
+        """Return ports of a frozen service, or of the catalog's."""
+        return ports_for(
+            service or load_service(services_folder(), self.service),
+            connection_secrets,
+            lambda line: self.log.info("%s", line),
+        )
+
+    def way_back_ports(self, context: Context) -> Ports:
+        """Return ports that reach every node of the catalog and of the frozen release: nothing else is taken from it."""
+        frozen = context["ti"].xcom_pull(task_ids=PLAN_TASK)
+        known = [Plan.model_validate(frozen).service] if frozen else []
+        return self.ports(union(load_service(services_folder(), self.service), known))

@@ -1,0 +1,143 @@
+"""How a release ends: finish or rollback, then the two teardowns that tell the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.standard.operators.branch import BaseBranchOperator
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from bluegreen.core.errors import BlueGreenError, NotProven
+from bluegreen.core.stamp import Phase
+from bluegreen.edge import PLAN_TASK, airflow_errors, epoch_of, need_healthy, plan_of
+from bluegreen.operators.base import BlueGreenOperator
+from bluegreen.release.drain import drain
+from bluegreen.release.restore import Restored, restore
+from bluegreen.release.shift import settle
+
+
+class OutcomeOperator(BaseBranchOperator):
+    """
+    Choose ``finish`` after a healthy last watch, ``rollback`` after anything else; nothing where nothing was planned.
+
+    :param switch: task id of the full switch
+    :param watch: task id of the last watch
+    """
+
+    def __init__(self, *, switch: str, watch: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.switch = switch
+        self.watch = watch
+
+    def choose_branch(self, context: Context) -> str | list[str]:
+        """Return the task to go on with."""
+        if not context["ti"].xcom_pull(task_ids=PLAN_TASK):
+            return []
+        if not context["ti"].xcom_pull(task_ids=self.switch):
+            return "rollback"
+        try:
+            need_healthy(context, plan_of(context), self.watch)
+        except BlueGreenError as refused:
+            self.log.info("rollback: %s", refused)
+            return "rollback"
+        return "finish"
+
+
+class FinishOperator(BlueGreenOperator):
+    """
+    Settle first, so that no lease can run out any more, then drain the old color.
+
+    :param service: name in the catalog (templated)
+    :param switch: task id of the full switch
+    :param watch: task id of the last watch
+    """
+
+    def __init__(self, *, switch: str, watch: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.switch = switch
+        self.watch = watch
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Settle and drain."""
+        plan = plan_of(context)
+        need_healthy(context, plan, self.watch)
+        ports = self.ports(plan.service)
+        settled = settle(ports, plan, epoch_of(context, [self.switch]))
+        return settled.as_json() | {"drained": drain(ports, plan.live).as_json()}
+
+
+class RollbackOperator(BlueGreenOperator):
+    """
+    Put the traffic back and say what is wrong with the new color. It takes nothing from XCom but more nodes.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Restore, then diagnose."""
+        ports, run = self.way_back_ports(context), context["dag_run"].run_id
+        found = restore(ports, first_error(context) or "the release failed", self.task_id, run)
+        if found.outcome in ("restored", "already"):
+            self.log.info("diagnosis:\n%s", ports.deployer.diagnose(plan_of(context).idle))
+        return found.as_json()
+
+
+class SafeOperator(BlueGreenOperator):
+    """
+    Teardown: however the run ended, the traffic is whole on a color that serves when this task is done.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Restore what is ours and not final; prove what is."""
+        if context["params"].get("dry_run"):
+            raise AirflowSkipException("dry run: nothing was touched")
+        ports, run = self.way_back_ports(context), context["dag_run"].run_id
+        found = restore(ports, first_error(context) or "the run ended", self.task_id, run)
+        if found.outcome == "finished" and found.reading.split:
+            found = Restored("finished", found.reading, ports.prove(found.reading.split), found.says)
+        self.log.info("%s", found.says)
+        if found.outcome in ("restored", "already", "finished") and found.proof and found.proof.proven is False:
+            raise NotProven(
+                found.proof.reason, service=ports.name, part="safe", next_step="look at once: bluegreen status"
+            )
+        return found.as_json()
+
+
+class VerdictOperator(BlueGreenOperator):
+    """
+    Teardown: the run succeeds only when the router bears this release's own settled stamp, and ``safe`` proved it.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def execute(self, context: Context) -> Any:
+        """Read the router and tell the truth in the run's state and note."""
+        if context["params"].get("dry_run"):
+            return self._note(context, "dry run: nothing was touched")
+        with airflow_errors(context):
+            reading = self.way_back_ports(context).router.read()
+        stamp, run = reading.stamp, context["dag_run"].run_id
+        safe = context["ti"].xcom_pull(task_ids="safe") or {}
+        if stamp and stamp.run == run and stamp.phase is Phase.SETTLED and safe.get("outcome") == "finished":
+            return self._note(context, f"promoted: {stamp.why}")
+        ended = safe.get("says") or f"the safety net did not run: {reading.says()}"
+        note = f"NOT promoted: {first_error(context) or 'the run was ended by hand'} | {ended}"
+        self._note(context, note)
+        raise AirflowFailException(note)
+
+    def _note(self, context: Context, note: str) -> str:
+        self.log.info("%s", note)
+        # The listener writes it into the run's note, where the UI shows it.
+        context["ti"].xcom_push(key="note", value=note)
+        return note
+
+
+def first_error(context: Context) -> str | None:
+    """Return the text of the first step that failed, if one left any."""
+    # Tasks stand in the DAG in the order in which the factory made them, which is the order of the steps.
+    tasks = [task.task_id for task in context["dag"].tasks]
+    found = (context["ti"].xcom_pull(task_ids=task, key="error") for task in tasks)
+    return next((str(error) for error in found if error), None)

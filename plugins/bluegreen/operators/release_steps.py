@@ -1,0 +1,116 @@
+"""The steps of a release that move no traffic: plan, deploy, prewarm, smoke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from bluegreen.catalog.durations import parse
+from bluegreen.catalog.models import CanaryStep
+from bluegreen.checks.prewarm import prewarm
+from bluegreen.checks.smoke import smoke
+from bluegreen.core.errors import ReleaseRefused
+from bluegreen.edge import connection_secrets, plan_of
+from bluegreen.operators.base import BlueGreenOperator
+from bluegreen.release.deploy import deploy
+from bluegreen.release.plan import Plan, Request, Skippable, dry_run, plan
+from bluegreen.release.ports import Ports
+
+
+class PlanOperator(BlueGreenOperator):
+    """
+    Claim the service and freeze the release; the DAG run's params say what is asked for.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Plan, or tell what would be done."""
+        ports, params = self.ports(), context["params"]
+        request = _request(ports, context)
+        if not params["dry_run"]:
+            return plan(ports, request).as_json()
+        changes = dry_run(ports, request)
+        for line in changes:
+            self.log.info("dry run: %s", line)
+        context["ti"].xcom_push(key="changes", value=changes)
+        raise AirflowSkipException("dry run: nothing was touched; the changes are in this log and in XCom 'changes'")
+
+
+def _request(ports: Ports, context: Context) -> Request:
+    params, run = context["params"], context["dag_run"]
+    watch = parse(params["canary_watch"]) if params["canary_watch"] else None
+    shares, steps = params["canary"], ports.service.release.canary
+    if len(shares) > len(steps):
+        raise ReleaseRefused(
+            f"canary has {len(shares)} steps", service=ports.name, next_step=f"the service file allows {len(steps)}"
+        )
+    canary = [CanaryStep(share=share, watch=watch or step.watch) for share, step in zip(shares, steps, strict=False)]
+    return Request(
+        run=run.run_id,
+        version=str(params["version"]),
+        by=run.triggering_user_name or str(run.run_type.value),
+        canary=[] if "canary" in params["skip"] else canary,
+        watch=parse(params["watch"]) if params["watch"] else None,
+        skip=tuple(params["skip"]),
+        skip_reason=params["skip_reason"] or "",
+    )
+
+
+def _skip(plan: Plan, step: Skippable) -> None:
+    if plan.skips(step):
+        raise AirflowSkipException(f"{step} is left out: {plan.skip_reason}")
+
+
+class DeployOperator(BlueGreenOperator):
+    """
+    Bring the release's version onto the idle color.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Deploy and say what the targets report."""
+        release = plan_of(context)
+        found = deploy(self.ports(release.service), release)
+        return {"color": release.idle, "version": found.version, "ready": found.ready, "total": found.total}
+
+
+class PrewarmOperator(BlueGreenOperator):
+    """
+    Send requests to the idle color before it gets traffic.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> Any:
+        """Prewarm and return the counts."""
+        release = plan_of(context)
+        _skip(release, "prewarm")
+        if release.service.prewarm is None:
+            raise AirflowSkipException("the service file has no prewarm")
+        return prewarm(release.service, release.idle, log=lambda line: self.log.info("%s", line))
+
+
+class SmokeOperator(BlueGreenOperator):
+    """
+    Test the idle color before it gets traffic.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> Any:
+        """Run every smoke test on every target."""
+        release = plan_of(context)
+        _skip(release, "smoke")
+        entry = release.service.entry
+        credentials = connection_secrets(entry.connection) if entry.connection else None
+        return smoke(
+            release.service,
+            release.idle,
+            release.version,
+            credentials=credentials,
+            log=lambda line: self.log.info("%s", line),
+        )

@@ -1,0 +1,58 @@
+"""Operators of ``rollback__<service>`` and ``guardian``."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException
+
+from bluegreen.catalog.load import load_all, services_folder
+from bluegreen.catalog.models import Service
+from bluegreen.core.errors import BlueGreenError
+from bluegreen.edge import connection_secrets
+from bluegreen.operators.base import BlueGreenOperator
+from bluegreen.release.guard import guard
+from bluegreen.release.rollback import rollback
+from bluegreen.release.wiring import ports_for
+
+
+class RollbackNowOperator(BlueGreenOperator):
+    """
+    Go back, whatever stands: stop a release under way, or undo the last one while its old color is kept.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Roll back; the DAG run's param ``reason`` stands in the stamp."""
+        run = context["dag_run"]
+        by = run.triggering_user_name or str(run.run_type.value)
+        return rollback(self.ports(), run.run_id, context["params"]["reason"], by).as_json()
+
+
+class GuardOperator(BaseOperator):
+    """Look at every service at the same time; restore those whose lease is out. One that fails keeps no other from it."""
+
+    def execute(self, context: Context) -> dict[str, str]:  # noqa: ARG002 - Airflow's signature
+        """
+        Guard all services.
+
+        :raises AirflowException: a service could not be guarded; all others were
+        """
+        catalog = load_all(services_folder())
+        with ThreadPoolExecutor(max_workers=16) as threads:
+            found = dict(zip(catalog.services, threads.map(self._one, catalog.services.values()), strict=True))
+        failed = [text for text, ok in found.values() if not ok] + [str(error) for error in catalog.errors]
+        if failed:
+            raise AirflowException("could not guard: " + " | ".join(failed))
+        return {name: text for name, (text, _) in found.items()}
+
+    def _one(self, service: Service) -> tuple[str, bool]:
+        try:
+            found = guard(ports_for(service, connection_secrets), "guardian")
+        except BlueGreenError as error:
+            return str(error), False
+        self.log.info("%s: %s: %s", service.service, found.action, found.says)
+        return f"{found.action}: {found.says}", True

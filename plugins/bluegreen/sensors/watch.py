@@ -1,0 +1,86 @@
+"""The watch's sensor: takes the baseline, defers to the trigger, and turns its event into a task state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import BaseSensorOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from bluegreen.core.errors import ReleaseFinished, Unhealthy
+from bluegreen.edge import airflow_errors, connection_secrets, epoch_of, plan_of
+from bluegreen.release.plan import Plan
+from bluegreen.release.watch import WatchSpec, baseline
+from bluegreen.release.wiring import ports_for
+from bluegreen.triggers.watch import WatchTrigger
+
+SLACK = timedelta(minutes=2)
+"""Beyond the watch's end: a triggerer that restarts, a restore that tries a dead node."""
+
+
+class WatchSensor(BaseSensorOperator):
+    """
+    Watch one shift of a release.
+
+    :param service: name in the catalog (templated)
+    :param shift: task id of the shift that is watched
+    :param canary: number of the canary step, from 0; None for the full switch
+    """
+
+    template_fields: Sequence[str] = ("service",)
+
+    def __init__(self, *, service: str, shift: str, canary: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.service = service
+        self.shift = shift
+        self.canary = canary
+
+    def execute(self, context: Context) -> None:
+        """Take the baseline and defer."""
+        plan = plan_of(context)
+        if plan.skips("watch"):
+            raise AirflowSkipException(f"watch is left out: {plan.skip_reason}")
+        if not context["ti"].xcom_pull(task_ids=self.shift):
+            raise AirflowSkipException(f"{self.shift} did not shift: nothing to watch")
+        with airflow_errors(context):
+            spec = self._spec(context, plan)
+        self.log.info("watching %s on %s until %s", plan.version, plan.idle, f"{spec.until:%H:%M:%S} UTC")
+        self.defer(
+            trigger=WatchTrigger(spec.model_dump(mode="json")),
+            method_name="resume",
+            timeout=spec.until - spec.since + SLACK,
+        )
+
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Pass on a healthy verdict; anything else fails the task."""
+        context["ti"].xcom_push(key="end", value=event)
+        self.log.info("%s: %s", event["says"], event["reason"])
+        with airflow_errors(context):
+            if event["says"] != "healthy":
+                raise Unhealthy(event["reason"], service=self.service, part=self.task_id)
+        return event
+
+    def _spec(self, context: Context, plan: Plan) -> WatchSpec:
+        ports = ports_for(plan.service, connection_secrets, lambda line: self.log.info("%s", line))
+        epoch, stamp = epoch_of(context, [self.shift]), ports.router.read().stamp
+        if stamp and stamp.run == plan.run and stamp.phase.final:
+            raise ReleaseFinished(
+                f"finished: {stamp.release} is {stamp.phase}",
+                service=plan.service.service,
+                next_step="start a new release",
+            )
+        release, since = plan.service.release, ports.now()
+        span = release.watch if self.canary is None else release.canary[self.canary].watch
+        return WatchSpec(
+            service=plan.service,
+            run=plan.run,
+            release=plan.release,
+            epoch=epoch,
+            step=self.task_id,
+            color=plan.idle,
+            since=since,
+            until=since + span,
+            baseline=baseline(ports),
+        )

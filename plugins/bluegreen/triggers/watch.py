@@ -1,0 +1,47 @@
+"""The watch's trigger: one frozen spec in, one tagged event out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from bluegreen.core.errors import BlueGreenError, SecretMissing
+from bluegreen.core.ports import Credentials
+from bluegreen.release.watch import WatchSpec, in_thread, watch
+from bluegreen.release.wiring import ports_for
+
+
+class WatchTrigger(BaseTrigger):
+    """
+    Watch a shift; put the traffic back by itself when the verdict is bad.
+
+    ``cleanup`` and ``on_kill`` stay Airflow's own, which move no traffic: they run at every exit, a triggerer's restart
+    included. The lease and the release's teardown see to what is left.
+
+    :param spec: a ``WatchSpec`` as JSON
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the spec."""
+        return "bluegreen.triggers.watch.WatchTrigger", {"spec": self.spec}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield a ``WatchEnd`` as JSON."""
+        spec = WatchSpec.model_validate(self.spec)
+        # Building the ports imports and opens files: not on the loop that carries other watches.
+        ports = await in_thread(lambda: ports_for(spec.service, _no_secrets, lambda line: self.log.info("%s", line)))
+        try:
+            end = (await watch(ports, spec)).model_dump(mode="json")
+        except BlueGreenError as error:
+            end = {"says": "error", "reason": f"the restore did not get through: {error}"}
+        yield TriggerEvent(end)
+
+
+def _no_secrets(connection_id: str) -> Credentials:
+    raise SecretMissing("the triggerer takes no secrets: proof is left to the tasks", part=connection_id)
