@@ -158,7 +158,7 @@ class NodesRouter:
         errors = "; ".join(node.error for node in reading.unreachable)
         refused = any(node.refused for node in reading.unreachable)
         return (RouterRefused if refused else RouterUnreachable)(
-            f"does not answer: {errors}",
+            f"{'cannot be used' if refused else 'does not answer'}: {errors}",
             service=self.service,
             part=names,
             next_step="nothing was moved; bring the node back or take it out of the service file",

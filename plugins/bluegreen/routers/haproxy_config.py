@@ -1,0 +1,178 @@
+"""The lines that a service needs in haproxy.cfg, and how an existing haproxy.cfg is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bluegreen.catalog.models import HAProxyRouter
+from bluegreen.core.colors import Color
+
+_SECTIONS = re.compile(
+    r"(global|defaults|frontend|backend|listen|userlist|peers|resolvers|mailers|program|ring|cache|http-errors|"
+    r"fcgi-app|log-forward|crt-store|traces)\b"
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """
+    A section of haproxy.cfg.
+
+    :param kind: ``frontend``, ``defaults`` …
+    :param name: empty for ``global`` and most ``defaults``
+    :param lines: line number and text without comment, both as in the file
+    """
+
+    kind: str
+    name: str
+    lines: list[tuple[int, str]] = field(default_factory=list)
+
+    def says(self, pattern: str) -> bool:
+        """Tell whether a line begins with the pattern."""
+        return any(re.match(pattern, text) for _, text in self.lines)
+
+
+def sections(text: str) -> list[Section]:
+    """Read a configuration file."""
+    found = [Section("", "")]
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = re.sub(r"(?<!\\)#.*", "", line).split()
+        if words and _SECTIONS.fullmatch(words[0]):
+            found.append(Section(words[0], " ".join(words[1:2])))
+        elif words:
+            found[-1].lines.append((number, " ".join(words)))
+    return found
+
+
+def defaults_of(section: Section, among: Sequence[Section]) -> Section:
+    """Return the ``defaults`` that hold for a section: the last ones before it."""
+    before = among[: among.index(section)]
+    return next((one for one in reversed(before) if one.kind == "defaults"), Section("defaults", ""))
+
+
+def routing_lines(service: str, map_path: str, backends: dict[Color, str]) -> list[str]:
+    """Return the frontend's lines: the map's value for ``green`` is the share of new requests that green gets."""
+    variable = service.replace("-", "_")
+    return [
+        f"http-request set-var(txn.{variable}_green) str(green),map_str_int({map_path},0)",
+        f"http-request set-var(txn.{variable}_draw) rand(100)",
+        f"use_backend {backends[Color.GREEN]} if {{ var(txn.{variable}_draw),sub(txn.{variable}_green) lt 0 }}",
+        f"default_backend {backends[Color.BLUE]}",
+    ]
+
+
+_TEMPLATE = """\
+# {service}: add these lines to haproxy.cfg on {nodes}.
+global
+    # the user that Airflow and the guard run as needs this socket
+    stats socket {socket} mode 660 level admin expose-fd listeners
+    hard-stop-after 30s
+
+defaults
+    # without it a reload resets idle keep-alive connections
+    option idle-close-on-response
+
+frontend {service}
+    # where the frontend has other services, too: `use_backend {blue}` with its condition instead of the last line
+    {routing}
+
+backend {blue}
+    option httpchk GET /health
+    http-response set-header {header} blue
+
+backend {green}
+    option httpchk GET /health
+    http-response set-header {header} green
+
+# Every server needs `check`. The map file {map} before the first start:
+green 0
+"""
+
+
+def lines_to_add(service: str, router: HAProxyRouter, color_header: str = "X-Release-Color") -> str:
+    """Return the exact lines to add to an existing haproxy.cfg, and the initial map file; a text for each map path."""
+    by_map = {str(node.map): [one for one in router.nodes if one.map == node.map] for node in router.nodes}
+    return "\n".join(
+        _TEMPLATE.format(
+            service=service,
+            nodes=", ".join(node.name for node in nodes),
+            socket=_bind(nodes[0].socket),
+            routing="\n    ".join(routing_lines(service, path, router.backends)),
+            blue=router.backends[Color.BLUE],
+            green=router.backends[Color.GREEN],
+            header=color_header,
+            map=path,
+        )
+        for path, nodes in by_map.items()
+    )
+
+
+def _bind(socket: str) -> str:
+    return socket if socket.startswith("/") else f"ipv4@{socket}"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A trap in the configuration; the same fields as ``core.ports.Finding``, without the node."""
+
+    code: str
+    line: int
+    fact: str
+    mend: str
+
+
+def routing_faults(text: str, service: str, map_path: str, backends: dict[Color, str]) -> list[Fault]:
+    """Find what keeps the routing lines of a configuration from doing what the map says."""
+    whole = sections(text)
+    mend = "write instead: " + " | ".join(routing_lines(service, map_path, backends))
+    users = [(one, number, line) for one in whole for number, line in one.lines if map_path in line]
+    faults = [_other_use(number, line, mend) for _, number, line in users if not _green(line, map_path)]
+    ours = [(one, number, line) for one, number, line in users if _green(line, map_path)]
+    if not ours and not faults:
+        faults.append(Fault("routing-lines-missing", 0, f"no line looks `green` up in {map_path}", mend))
+    for section, number, line in ours:
+        variable = re.search(r"set-var\(([\w.]+)\)", line)
+        faults += _use_faults(section, number, variable[1] if variable else "", backends, mend)
+    using = [section for section in whole if any(section is user for user, _, _ in users)]
+    return faults + [fault for section in using for fault in _reload_faults(section, whole)]
+
+
+def _green(line: str, map_path: str) -> bool:
+    return re.search(rf"str\(green\),map(_str)?(_int)?\({re.escape(map_path)}(,0)?\)", line) is not None
+
+
+def _other_use(number: int, line: str, mend: str) -> Fault:
+    if re.search(r"\b(path|pathq|base|url)\b[^\]]*,map(_str)?\(", line):
+        fact = f"`{line}` compares the whole path with the map's keys: with the key / only / itself would switch"
+        return Fault("exact-match-map", number, fact, mend)
+    return Fault("map-used-otherwise", number, f"`{line}` does not look up `green`, with 0 as its default", mend)
+
+
+def _use_faults(section: Section, number: int, variable: str, backends: dict[Color, str], mend: str) -> list[Fault]:
+    rules = [(at, line) for at, line in section.lines if line.startswith(("use_backend", "default_backend"))]
+    draw = re.compile(rf"use_backend (\S+) if .*var\(([\w.]+)\),sub\({re.escape(variable)}\) lt 0")
+    uses = [(at, found) for at, line in rules if (found := draw.match(line))]
+    if not variable or not uses:
+        return [Fault("routing-lines-missing", number, f"no use_backend compares a draw with {variable}", mend)]
+    at, use = uses[0]
+    faults = []
+    if not section.says(rf"http-request set-var\({re.escape(use[2])}\) rand\(100\)"):
+        faults.append(Fault("routing-lines-missing", at, f"{use[2]} is not drawn with rand(100)", mend))
+    if use[1] != backends[Color.GREEN]:
+        fact = f"green's share goes to {use[1]}, the service file says {backends[Color.GREEN]}"
+        faults.append(Fault("wrong-backend", at, fact, mend))
+    rest = [line.split()[1] for after, line in rules if after > at or line.startswith("default_backend")]
+    if backends[Color.BLUE] not in rest:
+        fact = f"the rest goes to {', '.join(rest) or 'no backend'}, the service file says {backends[Color.BLUE]}"
+        faults.append(Fault("wrong-backend", at, fact, mend))
+    return faults
+
+
+def _reload_faults(section: Section, whole: Sequence[Section]) -> list[Fault]:
+    option = r"option idle-close-on-response"
+    if section.says(option) or (defaults_of(section, whole).says(option) and not section.says(f"no {option}")):
+        return []
+    fact = f"{section.kind} {section.name} lacks `{option}`: each reload resets idle keep-alive connections"
+    return [Fault("reload-not-hitless", 0, fact, f"add `{option}` to its defaults")]

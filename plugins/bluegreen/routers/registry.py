@@ -1,0 +1,20 @@
+"""Which class makes which kind of router. A new kind is a line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from bluegreen.catalog.models import Service
+from bluegreen.core.ports import Router, Secrets
+
+ROUTERS = {
+    "haproxy": "bluegreen.routers.haproxy:HAProxyRouter",
+}
+"""Type in the service file -> module and class, imported when a service wants it."""
+
+
+def make_router(service: Service, secrets: Secrets) -> Router:
+    """Make the router of a service; ``secrets`` is for kinds that log in somewhere."""
+    module, _, name = ROUTERS[service.router.type].partition(":")
+    return cast("Router", getattr(import_module(module), name).of(service, secrets))

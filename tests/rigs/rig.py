@@ -1,0 +1,126 @@
+"""What the contract suite asks of a rig: a router of one kind over two nodes, and the hands to break them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bluegreen.core.colors import Color
+from bluegreen.core.reading import NodeReading
+from bluegreen.routers.nodes import Node, NodesRouter, Version, Write
+
+Hook = Callable[[], Any]
+
+
+@dataclass
+class Hooked:
+    """A node with something that happens just before or after its first write."""
+
+    node: Node
+    before: Hook | None = None
+    after: Hook | None = None
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    def read(self) -> NodeReading:
+        return self.node.read()
+
+    def write(self, write: Write, version: Version) -> NodeReading:
+        before, self.before = self.before, None
+        if before:
+            before()
+        reading = self.node.write(write, version)
+        after, self.after = self.after, None
+        if after:
+            after()
+        return reading
+
+
+def hooked(router: NodesRouter, before: Mapping[int, Hook], after: Mapping[int, Hook]) -> NodesRouter:
+    """Put hooks round the nodes of a router, by their number."""
+    router.nodes = tuple(Hooked(n, before.get(i), after.get(i)) for i, n in enumerate(router.nodes))
+    return router
+
+
+class Rig(Protocol):
+    """
+    One router kind's real thing (or memory).
+
+    ``can`` names what this kind can do beyond the state machine: ``traffic`` (there is an entry that answers),
+    ``restart`` (a process that can be reloaded, restarted and killed), ``backends`` (servers that are known by name).
+    ``steps`` is how many steps a shift over both nodes has at which its writer can die.
+    """
+
+    name: str
+    can: frozenset[str]
+    steps: int
+
+    def router(self, *, before: Mapping[int, Hook] = ..., after: Mapping[int, Hook] = ..., green: str = ...) -> Any:
+        """Make a fresh router, as another process would."""
+        ...
+
+    def reset(self) -> None:
+        """Everything up, all traffic on blue, no stamp."""
+        ...
+
+    def lose(self, number: int) -> None: ...
+
+    def bring_back(self, number: int) -> None: ...
+
+    def by_hand(self, number: int, share: int) -> None:
+        """Give green a share past us."""
+        ...
+
+    def refuse_writes(self, number: int) -> None: ...
+
+    def kill_writer(self, at: int, write: Callable[[Any], Any]) -> bool:
+        """Let another writer die at its n-th step; tell whether it had so many."""
+        ...
+
+    def race(self, writes: list[Callable[[Any], Any]]) -> list[str]:
+        """Let writers run at the same time; return the name of each one's error, or an empty word."""
+        ...
+
+    def drain(self, color: Color) -> None: ...
+
+    def errors(self, color: Color, rate: float) -> None: ...
+
+    def probe(self, number: int, count: int) -> Counter[str]:
+        """Ask through one node's entry with fresh connections; answers by color."""
+        ...
+
+
+def in_child(work: Callable[[], Any]) -> int:
+    """Run in a forked process and return its process id; it exits with 0, or with the bytes of the error's name."""
+    child = os.fork()
+    if child:
+        return child
+    code = 0
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, a forked pytest must not go on
+        code = ERRORS.index(type(error).__name__) + 1 if type(error).__name__ in ERRORS else 99
+        if code == 99:
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+ERRORS = ["TrafficConflict", "RouterRefused", "RouterUnreachable", "NotSettled", "UnsupportedSplit"]
+
+
+def ended(child: int) -> str:
+    """Wait for a child of ``in_child``: ``killed``, the error's name, or an empty word."""
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return "killed"
+    code = os.WEXITSTATUS(status)
+    assert code != 99, "the child failed by itself, see above"
+    return ERRORS[code - 1] if code else ""

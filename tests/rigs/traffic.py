@@ -1,0 +1,20 @@
+"""One request over one fresh connection."""
+
+from __future__ import annotations
+
+import socket
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+
+
+def fresh_request(port: int, path: str = "/", timeout: float = 5.0) -> Answer:
+    with socket.create_connection(("127.0.0.1", port), timeout) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n".encode())
+        raw = b"".join(iter(lambda: connection.recv(65536), b""))
+    first, *lines = raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return Answer(int(first.split()[1]), headers)

@@ -1,0 +1,84 @@
+"""The host program by itself: as a far host runs it, and what it makes of file and run time."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.routers import haproxy_host
+
+PROGRAM = Path(haproxy_host.__file__)
+
+
+def test_it_imports_the_standard_library_only() -> None:
+    imports = [
+        node for node in ast.walk(ast.parse(PROGRAM.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def far(call: dict[str, Any]) -> Any:
+    """Run the program as ``ssh host python3 - JSON`` does: with nothing of ours on the path."""
+    command = [sys.executable, "-I", "-", json.dumps(call)]
+    return json.loads(subprocess.run(command, stdin=PROGRAM.open("rb"), capture_output=True, check=True).stdout)
+
+
+@pytest.mark.haproxy
+def test_the_same_file_does_the_same_at_the_far_end(rig: Any) -> None:
+    config = rig.router().members[0].config
+    fields = Stamp(1, "run@1", "plan", Phase.CLAIMED).as_fields() | {"split": "100/0"}
+    done = far({"do": "swap", "with": {"config": config, "version": ["100/0"], "fields": fields}})["done"]
+    assert done == far({"do": "read", "with": {"config": config}})["done"] == haproxy_host.read(config)
+    assert (done["fields"], done["settled"]) == (fields, True)
+    assert far({"do": "make_ready", "with": {"config": config, "backend": "shop-blue"}}) == {"done": []}
+    kind, fact, _ = far({"do": "swap", "with": {"config": config, "version": ["100/0"], "fields": fields}})["trouble"]
+    assert (kind, fact) == ("conflict", "expected 100/0, no stamp, found 100/0, epoch 1 (claimed) of run@1")
+
+
+def entries(green: int, epoch: int = 0, stamped: int | None = None) -> dict[str, str]:
+    if not epoch:
+        return {"green": str(green)}
+    share = green if stamped is None else stamped
+    stamp = {"epoch": epoch, "release": "r@1", "step": "s", "phase": "canary", "split": f"{100 - share}/{share}"}
+    return {"green": str(green), **{f"stamp.{name}={word}": "0" for name, word in stamp.items()}}
+
+
+@pytest.mark.parametrize(
+    ("file", "routed", "share", "epoch"),
+    [
+        (entries(10, 2), entries(10, 2), 10, 2),
+        (entries(10, 2), entries(0, 1), 10, 2),  # a write that did not end: the file counts
+        (entries(0, 3), entries(10, 2), 0, 3),
+        (entries(10, 2), {}, 10, 2),
+        (entries(10, 2), entries(50, 2, stamped=10), 50, 2),  # run time changed by hand
+        (entries(40, 2, stamped=10), entries(10, 2), 40, 2),  # the file changed by hand
+        (entries(40, 2, stamped=10), entries(40, 2, stamped=10), 40, 2),  # and reloaded
+        (entries(0), entries(10, 2), 0, 2),  # the file overwritten: the stamp lives on at run time
+        (entries(10, 2), entries(0, 3), 0, 3),  # restored on a disk that could not be written
+        (None, entries(10, 2), 10, 2),  # the file lost
+        (entries(0), entries(100), 100, 0),  # no release yet: what is routed
+        (entries(100), entries(0), 0, 0),
+        (entries(0), {}, 0, 0),
+        (entries(0), {"green": "300"}, 100, 0),
+        (entries(0), {"green": "-5"}, 0, 0),
+    ],
+)
+def test_which_share_and_stamp_count(file: Any, routed: Any, share: int, epoch: int) -> None:
+    found, fields = haproxy_host._judge(file, routed)
+    assert (found, int(fields.get("epoch", 0))) == (share, epoch)
+
+
+def test_every_wait_is_bounded(tmp_path: Path) -> None:
+    config = {"socket": str(tmp_path / "none"), "map": "x", "backends": [], "timeout": 0.1}
+    with pytest.raises(haproxy_host.Trouble, match="does not answer: No such file") as error:
+        haproxy_host.ask(config, "show info")
+    assert error.value.kind == "unreachable"
