@@ -187,8 +187,10 @@ class Release(Section):
         min_length=1,
         description="what every watch holds",
     )
-    interval: Duration = Field(_seconds(1), description="between two samples of a watch")
-    lease: Duration = Field(_seconds(60), description="how long traffic may stay at risk without a living owner")
+    interval: Duration = Field(_seconds(1), ge=_seconds(0.01), description="between two samples of a watch")
+    lease: Duration = Field(
+        _seconds(60), ge=_seconds(1), description="how long traffic may stay at risk without a living owner"
+    )
     restore_within: Duration = Field(_seconds(10), description="how long a restore tries nodes that do not answer")
     drain: Duration = Field(_seconds(30), description="how long finish waits for requests in flight on the old color")
 

@@ -1,0 +1,1 @@
+"""The bluegreen command, one module per verb; works without Airflow."""

@@ -1,0 +1,67 @@
+"""What ``check`` finds out about routers, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bluegreen.catalog.models import Service
+from bluegreen.cli.exits import OK, WRONG, code_of, complain
+from bluegreen.cli.render import paragraph
+from bluegreen.cli.session import ports_of, who
+from bluegreen.core.errors import CatalogError
+from bluegreen.core.ports import Finding
+
+Answer = Sequence[Finding] | Exception
+
+
+def findings(service: Service) -> list[Finding]:
+    """Ask a service's router what is wrong with it, and with the traffic as it stands."""
+    router = ports_of(service).router
+    reading = router.read()
+    found = []
+    if reading.reachable and reading.stamp is None:
+        adopt = f"bluegreen adopt {service.service} --version … --reason …"
+        found.append(Finding("no-stamp", "error", "router", f"the traffic is nobody's: {reading.says()}", adopt))
+    found += [_by_hand(service.service, node.node, str(node.split)) for node in reading.foreign]
+    return [*found, *router.check()]
+
+
+def _by_hand(service: str, node: str, split: str) -> Finding:
+    mend = f"put it back (bluegreen restore {service}), or take it as it is (bluegreen adopt {service})"
+    return Finding("changed-by-hand", "error", node, f"somebody changed it to blue/green {split}", mend)
+
+
+def show(answers: Sequence[tuple[Service, Answer]]) -> None:
+    """Print each finding, and what to write instead."""
+    for service, answer in answers:
+        for finding in () if isinstance(answer, Exception) else answer:
+            where = f"{service.service}: {finding.level}: {finding.code}: {finding.where}"
+            print(f"{paragraph(f'{where}: {finding.fact}', rest='  ')}\n  mend: {finding.mend.rstrip()}")
+        if not answer:
+            print(f"{service.service}: ok, asked by {who()}")
+
+
+def checked_code(answer: Answer) -> int:
+    """Return one service's exit code; warnings alone are none."""
+    if isinstance(answer, Exception):
+        return complain(answer)
+    return WRONG if any(finding.level == "error" for finding in answer) else OK
+
+
+def checked_json(answers: Sequence[tuple[Service, Answer]], errors: Sequence[CatalogError]) -> dict[str, Any]:
+    """Everything as JSON for scripts."""
+    each_problem = [problem for error in errors for problem in error.problems]
+    fields = ("file", "line", "key", "fact", "next_step")
+    return {
+        "asked_by": who(),
+        "catalog": [{name: getattr(problem, name) for name in fields} for problem in each_problem],
+        "services": {service.service: _answer_json(answer) for service, answer in answers},
+    }
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, Exception):
+        return {"error": str(answer), "exit": code_of(answer)}
+    return {"findings": [asdict(finding) for finding in answer]}

@@ -1,0 +1,213 @@
+"""The text of a new service file, with a comment at everything that somebody may want to change."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+import yaml
+
+from bluegreen.catalog.schema import FIRST_LINE
+from bluegreen.core.errors import ReleaseRefused
+
+
+@dataclass(frozen=True)
+class NodeAnswer:
+    """
+    One node of the router.
+
+    :param name: how reports call it
+    :param socket: its admin socket
+    :param map: its map file, as its own configuration names it
+    :param entry: host:port that proof requests go to
+    :param file: the map file as seen from here, empty where it is the same path
+    """
+
+    name: str
+    socket: str
+    map: str
+    entry: str
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """
+    What only the user knows.
+
+    :param name: the service's
+    :param router: kind of router
+    :param entry: address that users reach the service by
+    :param nodes: the router's
+    :param blue: addresses of blue's servers
+    :param green: addresses of green's servers
+    """
+
+    name: str
+    router: str
+    entry: str
+    nodes: Sequence[NodeAnswer]
+    blue: Sequence[str]
+    green: Sequence[str]
+
+    @classmethod
+    def asked(
+        cls, name: str, router: str, entry: str, nodes: Sequence[str], blue: Sequence[str], green: Sequence[str]
+    ) -> Answers:
+        """Take what the options said, and ask for the rest."""
+        return cls(
+            name,
+            router,
+            entry=entry or _ask("--entry", "Address that users reach it by (URL)"),
+            nodes=[node_of(one) for one in nodes or [_ask("--node", "First node (NAME=SOCKET,MAP,ENTRY)")]],
+            blue=blue or [_ask("--blue", "First server of blue (URL)")],
+            green=green or [_ask("--green", "First server of green (URL)")],
+        )
+
+
+def _ask(option: str, question: str) -> str:
+    if not sys.stdin.isatty():
+        raise ReleaseRefused(f"{option} is missing", next_step="see bluegreen init --help")
+    return str(typer.prompt(question, err=True)).strip()
+
+
+def node_of(text: str) -> NodeAnswer:
+    """
+    Read ``name=socket,map,entry[,file]``.
+
+    :raises ReleaseRefused: it is something else
+    """
+    name, _, rest = text.partition("=")
+    parts = [part.strip() for part in rest.split(",")]
+    if not name or len(parts) not in (3, 4) or not all(parts):
+        step = "write NAME=SOCKET,MAP,ENTRY like lb1=lb1:9999,/etc/haproxy/shop.map,lb1:80"
+        raise ReleaseRefused(f"found {text!r}", part="--node", next_step=step)
+    return NodeAnswer(name.strip(), *parts)
+
+
+def service_file(answers: Answers) -> str:
+    """Return the whole text."""
+    return _TEMPLATE.format(
+        first_line=FIRST_LINE,
+        name=_yaml(answers.name),
+        plain=answers.name,
+        router=answers.router,
+        entry=_yaml(answers.entry),
+        nodes="\n".join(_node(node) for node in answers.nodes),
+        blue=_yaml(list(answers.blue)),
+        green=_yaml(list(answers.green)),
+    )
+
+
+def write_new(path: Path, text: str) -> None:
+    """
+    Write a file.
+
+    :raises ReleaseRefused: it is there
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        step = "init never overwrites: delete it, or name another: --out FILE"
+        raise ReleaseRefused("is there already", part=str(path), next_step=step) from error
+
+
+def _node(node: NodeAnswer) -> str:
+    lines = [f"name: {_yaml(node.name)}", f"socket: {_yaml(node.socket)}", f"map: {_yaml(node.map)}"]
+    if node.file:
+        lines.append(f"file: {_yaml(node.file)} # the same file as seen from here")
+    else:
+        lines.append("# file: … # the same file as seen from here, where it is mounted elsewhere")
+    lines.append(f"entry: {_yaml(node.entry)} # where proof requests reach this node")
+    return "    - " + "\n      ".join(lines)
+
+
+def _yaml(value: str | list[str]) -> str:
+    """Write a value the way YAML reads it back."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+NEXT = """\
+{path} is written. Next:
+  bluegreen lines {name}    what to add to haproxy.cfg
+  bluegreen check {name}    whether it routes as it should
+  bluegreen adopt {name}    before the first release"""
+
+_TEMPLATE = """\
+{first_line}
+# Durations have a unit (500ms, 30s, 5m), shares are whole per cent, paths are as seen from the Airflow hosts.
+# Secrets never stand here: name the id of an Airflow connection instead.
+# What is wrong with this file says: bluegreen check --catalog
+
+service: {name} # its DAG is release__{plain}; the file is called {plain}.yaml
+description: ""
+owner: release-engineering
+tags: []
+
+# The address that users reach the service by, through the router.
+entry:
+  url: {entry}
+  color_header: X-Release-Color # the response header that says which color answered
+  path: / # what proof requests ask for: cheap, no login
+  # ca_file: /path/to/ca.pem # your own certificate authority, for https
+  # connection: {plain}_entry # login of proof and smoke requests
+
+# What decides the split. What to add to its configuration says: bluegreen lines {plain}
+router:
+  type: {router}
+  nodes: # written in this order; socket is a stats socket at level admin, a path on this host or host:port
+{nodes}
+  backends: # as haproxy.cfg calls them
+    blue: {plain}-blue
+    green: {plain}-green
+
+# The servers of each color, reached directly.
+colors:
+  blue:
+    targets: {blue}
+  green:
+    targets: {green}
+
+health:
+  path: /health
+  status: 200
+  version: version # JMESPath of the version in the JSON answer; null when it says none
+
+# Brings VERSION onto COLOR. SERVICE, EPOCH, RELEASE and TARGETS are in the environment, too; there is no shell.
+deploy:
+  type: command
+  command: [/opt/airflow/include/{plain}/deploy.sh]
+  # diagnose: [/opt/airflow/include/{plain}/diagnose.sh] # prints what a person wants to see first
+  # retire: [/opt/airflow/include/{plain}/retire.sh] # stops what runs on COLOR
+  timeout: 10m
+  ready_within: 2m # from the command's end to healthy targets
+
+# Requests to the idle color before it gets traffic.
+prewarm:
+  paths: [/]
+  requests: 100 # a path
+  concurrency: 10
+
+# One request to every target of the idle color, and what its answer must be.
+smoke:
+  - path: /health
+    status: 200
+    max_latency: 1s
+
+release:
+  canary: # growing shares; [] for none
+    - share: 10
+      watch: 5m
+  watch: 5m # after the full switch
+  rules: # what every watch holds
+    - type: threshold
+      metric: error_rate # per cent of the new color's requests
+      max: 5
+  lease: 60s # how long traffic may stay at risk without a living owner
+  drain: 30s # how long finish waits for requests in flight on the old color
+"""
