@@ -1,0 +1,137 @@
+"""The demo's service: application servers of both colors, two HAProxy nodes before them, and its service file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.haproxy import HAProxyNode
+from demo.processes import LOOPBACK, free_ports, require_free
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST, GOOD, BAD = "1.4.0", "1.5.0", "1.6.0"
+FAULTS = {BAD: ["errors=0.3"], "1.6.1-slow": ["slow=2"], "1.6.2-crash": ["crash-on-start"]}
+"""What is wrong with which version. 1.6.0 passes its smoke tests: only /checkout fails, which they do not ask for."""
+
+LOAD_PATHS = (("GET", "/"), ("GET", "/api/products"), ("POST", "/checkout"), ("GET", "/api/users"))
+
+
+@dataclass
+class Shop:
+    """
+    One service on loopback.
+
+    :param workdir: everything that it writes
+    :param ports: entry 1, entry 2, then two servers of blue and two of green; free ones if not given
+    :param canary: seconds of the watch after the canary step
+    :param watch: seconds of the watch after the full switch
+    :param more: merged over the service file's ``release`` section
+    """
+
+    workdir: Path
+    ports: list[int] = field(default_factory=lambda: free_ports(6))
+    name: str = "shop"
+    canary: float = 10
+    watch: float = 10
+    more: dict[str, Any] = field(default_factory=dict)
+    nodes: list[HAProxyNode] = field(init=False)
+
+    def __post_init__(self) -> None:
+        servers = {color: [f"{LOOPBACK}:{port}" for port in ports] for color, ports in self.servers.items()}
+        self.nodes = [
+            HAProxyNode(f"lb{n}", self.workdir / "haproxy", self.name, port, servers)
+            for n, port in enumerate(self.ports[:2], start=1)
+        ]
+
+    @property
+    def servers(self) -> dict[str, list[int]]:
+        """Ports of the application servers by color."""
+        return {"blue": self.ports[2:4], "green": self.ports[4:6]}
+
+    @property
+    def services_folder(self) -> Path:
+        """The catalog with this one service in it."""
+        return self.workdir / "services"
+
+    def start(self, version: str = FIRST) -> Shop:
+        """Start a version on blue, the nodes, and write the service file."""
+        require_free(self.ports, f"the demo's service {self.name}")
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        (self.workdir / "faults.json").write_text(json.dumps(FAULTS))
+        self.services_folder.mkdir(exist_ok=True)
+        self.write_service_file()
+        self.deploy("blue", version)
+        for node in self.nodes:
+            node.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop nodes and servers."""
+        for node in self.nodes:
+            node.stop()
+        subprocess.run([*self._deploy_command()[:5], "--stop-all"], cwd=ROOT, check=False)
+
+    def deploy(self, color: str, version: str) -> None:
+        """Put a version on a color past every release, as somebody did before there was one."""
+        environment = os.environ | {"COLOR": color, "VERSION": version, "SERVICE": self.name}
+        subprocess.run(self._deploy_command(), cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+    def write_service_file(self, **changes: Any) -> Path:
+        """Write the service file; ``changes`` replace whole sections."""
+        path = self.services_folder / f"{self.name}.yaml"
+        path.write_text(yaml.safe_dump(self.service() | changes, sort_keys=False))
+        return path
+
+    def service(self) -> dict[str, Any]:
+        """The service file's content."""
+        return {
+            "service": self.name,
+            "description": "The demo's shop",
+            "owner": "team-shop",
+            "tags": ["demo"],
+            "entry": {"url": f"http://{self.name}.test/"},
+            "router": {
+                "type": "haproxy",
+                "backends": {"blue": f"{self.name}-blue", "green": f"{self.name}-green"},
+                "nodes": [
+                    {"name": n.name, "socket": str(n.socket), "map": str(n.map_path), "entry": n.entry}
+                    for n in self.nodes
+                ],
+            },
+            "colors": {
+                color: {"targets": [f"http://{LOOPBACK}:{port}" for port in ports]}
+                for color, ports in self.servers.items()
+            },
+            "deploy": {
+                "type": "command",
+                "command": self._deploy_command(),
+                "retire": [*self._deploy_command(), "--retire"],
+                "cwd": str(ROOT),
+                "fence": str(self.workdir / "fence"),
+            },
+            "prewarm": {"paths": ["/api/products", "/api/users", "/api/categories"], "requests": 100},
+            "smoke": [
+                {"path": "/", "status": 200},
+                {"path": "/api/products", "json": {"type(@)": "array"}, "max_latency": "2s"},
+            ],
+            "release": {
+                "canary": [{"share": 10, "watch": f"{int(self.canary * 1000)}ms"}],
+                "watch": f"{int(self.watch * 1000)}ms",
+                "rules": [{"type": "threshold", "metric": "error_rate", "max": 5, "min_requests": 20}],
+            }
+            | self.more,
+        }
+
+    def _deploy_command(self) -> list[str]:
+        servers = [
+            word for color, ports in self.servers.items() for word in ("--servers", f"{color}={ports[0]},{ports[1]}")
+        ]
+        state = ["--state", str(self.workdir / "servers")]
+        return [sys.executable, "-m", "demo.deploy", *state, *servers, "--faults", str(self.workdir / "faults.json")]
