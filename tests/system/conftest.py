@@ -1,0 +1,198 @@
+"""A real Airflow behind real HAProxy nodes, under load: started once, brought back to rest before each test."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.airflow import COMPONENTS, AirflowStack
+from demo.load import Load, LoadProcess
+from demo.processes import LOOPBACK, wait_until
+from demo.rest import AirflowApi
+from demo.shop import BAD, LOAD_PATHS, ROOT, Shop
+
+# The proof asks for this path: slow enough that a canary task can be caught while it runs.
+PROOF_PATH = "/slow?seconds=0.1"
+LEASE = "6s"
+SLEEPERS = '''
+"""An Airflow DAG that takes worker slots."""
+import time
+from airflow.sdk import dag, task
+@dag(schedule=None, is_paused_upon_creation=False, max_active_tasks=32)
+def sleepers():
+    @task
+    def sleep(n): time.sleep(120)
+    sleep.expand(n=list(range(8)))
+sleepers()
+'''
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "tests/system" in str(item.fspath):
+            item.add_marker(pytest.mark.system)
+
+
+@dataclass
+class Stack:
+    """What a system test works with."""
+
+    shop: Shop
+    airflow: AirflowStack
+    load: LoadProcess
+    versions: Any = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self):
+        self.api = AirflowApi(self.airflow.url, *self.airflow.login)
+        self.dag = f"release__{self.shop.name}"
+
+    def version(self) -> str:
+        return f"2.{next(self.versions)}.0"
+
+    def release(self, version: str | None = None, **params: Any) -> Run:
+        version = version or self.version()
+        return Run(self, version, self.api.trigger(self.dag, {"version": version, **params})["dag_run_id"])
+
+    def bluegreen(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command as a person would, with no Airflow about it."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
+        environment |= {"BLUEGREEN_SERVICES": str(self.shop.services_folder), "PYTHONPATH": str(ROOT / "plugins")}
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from bluegreen.cli.main import main; sys.exit(main())",
+            *arguments,
+        ]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.bluegreen("status", self.shop.name, "--json").stdout)[0]
+
+    def phase(self) -> str:
+        return self.status()["stamp"]["phase"]
+
+    def failed(self) -> int:
+        """Failed requests that no bad version answered."""
+        seen = self.load.wait_for_next()
+        return seen.failed - sum(s.failures.get("status_5xx", 0) for s in seen.series if s.version == BAD)
+
+    def kill_airflow(self) -> None:
+        for component in COMPONENTS:
+            self.airflow.kill(component)
+
+    def start_airflow(self) -> None:
+        """Start what does not run, and wait until all are healthy together."""
+        for component in COMPONENTS:
+            if not self.airflow.pids(component):
+                self.airflow.start_component(component, wait=False)
+        self.airflow.wait_healthy()
+
+    def rest(self) -> None:
+        """Bring everything back to rest, whatever the last test left."""
+        self.start_airflow()
+        for node in self.shop.nodes:
+            if not node.running:
+                node.start()
+        for dag in (self.dag, "guardian", f"rollback__{self.shop.name}"):
+            self.api.pause(dag, paused=False)
+        for dag in (self.dag, f"rollback__{self.shop.name}", "sleepers"):
+            for run in self.api.runs(dag, limit=20):
+                if run["state"] in ("running", "queued"):
+                    self.api.mark_run(dag, run["dag_run_id"], "failed")
+        wait_until(lambda: not self._running(), 60, "all runs to end")
+        self.bluegreen("restore", self.shop.name, "--reason", "a test begins")
+        self.shop.write_service_file(**SERVICE_CHANGES)
+        live = self.status()["live"]
+        assert live, self.status()
+        version = self.version()
+        self.shop.deploy(live, version)
+        done = self.bluegreen("adopt", self.shop.name, "--version", version, "--reason", "a test begins")
+        assert done.returncode == 0, done.stderr
+
+    def _running(self) -> list[str]:
+        dags = (self.dag, f"rollback__{self.shop.name}", "sleepers")
+        return [
+            r["dag_run_id"] for dag in dags for r in self.api.runs(dag, limit=20) if r["state"] in ("running", "queued")
+        ]
+
+
+@dataclass
+class Run:
+    """One release."""
+
+    stack: Stack
+    version: str
+    run_id: str
+
+    def tasks(self) -> dict[str, str | None]:
+        return self.stack.api.tasks(self.stack.dag, self.run_id)
+
+    def reaches(self, task: str, *states: str, within: float = 90) -> None:
+        wait_until(lambda: self.tasks().get(task) in states, within, f"{task} to be {states} in {self.run_id}", 0.05)
+
+    def ended(self, within: float = 120) -> str:
+        return self.stack.api.wait_run(self.stack.dag, self.run_id, within)["state"]
+
+    def note(self) -> str:
+        return self.stack.api.note(self.stack.dag, self.run_id)
+
+    def mark(self, task: str, state: str) -> None:
+        self.stack.api.mark_task(self.stack.dag, self.run_id, task, state)
+
+    def log(self, task: str) -> str:
+        return self.stack.api.task_log(self.stack.dag, self.run_id, task)
+
+
+SERVICE_CHANGES: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="session")
+def whole_stack():
+    work = Path(tempfile.mkdtemp(prefix="bluegreen-system-"))
+    dags = work / "dags"
+    shutil.copytree(ROOT / "dags", dags)
+    (dags / "sleepers.py").write_text(SLEEPERS)
+    shop = Shop(work / "shop", canary=3, watch=3, more={"lease": LEASE})
+    SERVICE_CHANGES["entry"] = {"url": "http://shop.test/", "path": PROOF_PATH}
+    environment = {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": str(ROOT)}
+    airflow = AirflowStack(work / "airflow", dags, ROOT / "plugins", env=environment)
+    targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
+    load = LoadProcess(Load(targets, host_header="shop.test", connections=10, rate=100, paths=LOAD_PATHS), work)
+    try:
+        shop.start()
+        airflow.start()
+        stack = Stack(shop, airflow, load)
+        assert stack.bluegreen("adopt", "shop", "--version", "1.4.0", "--reason", "begin").returncode == 0
+        stack.api.wait_dags({stack.dag, "rollback__shop", "guardian", "sleepers"}, 60)
+        load.start()
+        yield stack
+    finally:
+        load.kill()
+        airflow.stop()
+        shop.stop()
+        keep = os.environ.get("BLUEGREEN_KEEP_LOGS")
+        if not keep:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@pytest.fixture
+def stack(whole_stack):
+    """The stack at rest; afterwards no request may have failed, unless the test says that some must."""
+    whole_stack.rest()
+    before = whole_stack.failed()
+    whole_stack.may_fail = False
+    yield whole_stack
+    time.sleep(0.5)
+    if not whole_stack.may_fail:
+        assert whole_stack.failed() == before, whole_stack.load.snapshot().series
