@@ -17,7 +17,7 @@ from bluegreen.catalog.durations import PATTERN, text
 from bluegreen.catalog.load import load_all, load_service, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.edge import PLAN_TASK, WAY_BACK
-from bluegreen.operators.outcome import FinishOperator, OutcomeOperator, RollbackOperator, SafeOperator, VerdictOperator
+from bluegreen.operators.ending import FinishOperator, OutcomeOperator, RollbackOperator, SafeOperator, VerdictOperator
 from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
 from bluegreen.operators.traffic import ShiftOperator
 from bluegreen.operators.way_back import GuardOperator, RollbackNowOperator
@@ -35,7 +35,7 @@ note says what happened.
 
 * Something is wrong and you want the old version **now**: start `rollback__{service}`. It works while this runs.
 * Airflow is broken: `bluegreen status {service}` tells the truth, `bluegreen restore {service} --reason …` puts it back.
-* A watch is sure to be right and you know better: write the run's note `promote: <reason>`, then mark it success.
+* You know better than a watch: add the XCom `promote` with your reason to it, then mark it success.
 """
 
 ROLLBACK_DOC = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from airflow.sdk import BaseHook, Context
 from airflow.sdk.exceptions import (
@@ -58,6 +58,16 @@ def airflow_errors(context: Context) -> Iterator[None]:
         raise (AirflowException if error.retryable else AirflowFailException)(str(error)) from error
 
 
+def leave_out(log: Any, reason: str) -> NoReturn:
+    """
+    Skip the task that calls it; Airflow itself writes no reason into the task's log.
+
+    :raises AirflowSkipException: always
+    """
+    log.info("left out: %s", reason)
+    raise AirflowSkipException(reason)
+
+
 def plan_of(context: Context) -> Plan:
     """
     Return the frozen release.
@@ -83,19 +93,21 @@ def need_healthy(context: Context, plan: Plan, watch: str) -> None:
     """
     Let only a proven healthy verdict pass, or somebody's written reason.
 
-    A watch that was marked success by hand left no verdict; the run's note ``promote: reason`` stands in for one.
+    A watch that was marked success by hand left no verdict; its XCom ``promote``, which a person adds in the UI or by
+    the REST API with the reason as value, stands in for one.
 
     :param watch: task id of the watch
     :raises ReleaseRefused: there is neither
     """
-    verdict = context["ti"].xcom_pull(task_ids=watch) or {}
+    ti = context["ti"]
+    verdict = ti.xcom_pull(task_ids=watch) or {}
     if verdict.get("says") == "healthy" or plan.skips("watch"):
         return
-    word, _, reason = (context["dag_run"].note or "").partition(":")
-    if word.strip().lower() == "promote" and reason.strip():
-        return
-    raise ReleaseRefused(
-        f"{watch} left no healthy verdict",
-        service=plan.service.service,
-        next_step="marking it success does not promote; write the run's note 'promote: <reason>' to go on without one",
-    )
+    reason = str(ti.xcom_pull(task_ids=watch, key="promote") or "").strip()
+    if not reason:
+        raise ReleaseRefused(
+            f"{watch} left no healthy verdict",
+            service=plan.service.service,
+            next_step=f"marking it success does not promote; add the XCom 'promote' with your reason to {watch} first",
+        )
+    ti.xcom_push(key="by_hand", value=f"{watch} without a verdict: {reason}")

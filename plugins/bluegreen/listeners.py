@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from airflow.jobs.job import Job
 from airflow.listeners import hookimpl
 from airflow.models.pool import Pool
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import object_session
 
 POOL, SLOTS = "bluegreen_way_back", 4
+LONGEST_NOTE = 1000
+"""Characters that Airflow's column holds; a longer note would fail in the scheduler's own transaction."""
 
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Make the pool when the scheduler starts; tasks of a pool that is missing would wait for ever."""
-    if type(component).__name__ != "SchedulerJobRunner":
+    """Make the pool when Airflow starts; tasks of a pool that is missing would wait for ever."""
+    if not isinstance(component, Job):
         return
-    with create_session() as session:
+    # Scheduler, triggerer and DAG processor come here at the same moment: the second one is refused, and it is well.
+    with suppress(IntegrityError), create_session() as session:
         if session.scalar(select(Pool).where(Pool.pool == POOL)) is None:
             session.add(Pool(pool=POOL, slots=SLOTS, description="Way back of releases", include_deferred=False))
 
@@ -45,4 +51,4 @@ def _write_note(dag_run: Any) -> None:
     said = str(XComModel.deserialize_value(row)) if row else ""
     if said and said not in (dag_run.note or ""):
         # Somebody's own words, such as the reason of a promotion, stay below.
-        dag_run.note = f"{said}\n\n{dag_run.note}" if dag_run.note else said
+        dag_run.note = (f"{said}\n\n{dag_run.note}" if dag_run.note else said)[:LONGEST_NOTE]

@@ -6,11 +6,11 @@ from typing import Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 from bluegreen.core.errors import BlueGreenError, NotProven
 from bluegreen.core.stamp import Phase
-from bluegreen.edge import PLAN_TASK, airflow_errors, epoch_of, need_healthy, plan_of
+from bluegreen.edge import PLAN_TASK, airflow_errors, epoch_of, leave_out, need_healthy, plan_of
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.drain import drain
 from bluegreen.release.restore import Restored, restore
@@ -93,7 +93,7 @@ class SafeOperator(BlueGreenOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Restore what is ours and not final; prove what is."""
         if context["params"].get("dry_run"):
-            raise AirflowSkipException("dry run: nothing was touched")
+            leave_out(self.log, "dry run: nothing was touched")
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
         found = restore(ports, first_error(context) or "the run ended", self.task_id, run)
         if found.outcome == "finished" and found.reading.split:
@@ -122,7 +122,8 @@ class VerdictOperator(BlueGreenOperator):
         stamp, run = reading.stamp, context["dag_run"].run_id
         safe = context["ti"].xcom_pull(task_ids="safe") or {}
         if stamp and stamp.run == run and stamp.phase is Phase.SETTLED and safe.get("outcome") == "finished":
-            return self._note(context, f"promoted: {stamp.why}")
+            by_hand = "; by hand: " + ", ".join(left) if (left := _left(context, "by_hand")) else ""
+            return self._note(context, f"promoted: {stamp.why}{by_hand}")
         ended = safe.get("says") or f"the safety net did not run: {reading.says()}"
         note = f"NOT promoted: {first_error(context) or 'the run was ended by hand'} | {ended}"
         self._note(context, note)
@@ -137,7 +138,10 @@ class VerdictOperator(BlueGreenOperator):
 
 def first_error(context: Context) -> str | None:
     """Return the text of the first step that failed, if one left any."""
-    # Tasks stand in the DAG in the order in which the factory made them, which is the order of the steps.
-    tasks = [task.task_id for task in context["dag"].tasks]
-    found = (context["ti"].xcom_pull(task_ids=task, key="error") for task in tasks)
-    return next((str(error) for error in found if error), None)
+    return next(iter(_left(context, "error")), None)
+
+
+def _left(context: Context, key: str) -> list[str]:
+    """Return what the tasks left under a key, in the order of the steps: so the factory makes the tasks."""
+    found = (context["ti"].xcom_pull(task_ids=task.task_id, key=key) for task in context["dag"].tasks)
+    return list(dict.fromkeys(str(value) for value in found if value))

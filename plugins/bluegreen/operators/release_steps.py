@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowSkipException
 
 from bluegreen.catalog.durations import parse
 from bluegreen.catalog.models import CanaryStep
 from bluegreen.checks.prewarm import prewarm
 from bluegreen.checks.smoke import smoke
 from bluegreen.core.errors import ReleaseRefused
-from bluegreen.edge import connection_secrets, plan_of
+from bluegreen.edge import connection_secrets, leave_out, plan_of
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.deploy import deploy
 from bluegreen.release.plan import Plan, Request, Skippable, dry_run, plan
@@ -30,13 +29,13 @@ class PlanOperator(BlueGreenOperator):
         """Plan, or tell what would be done."""
         ports, params = self.ports(), context["params"]
         request = _request(ports, context)
-        if not params["dry_run"]:
-            return plan(ports, request).as_json()
-        changes = dry_run(ports, request)
-        for line in changes:
-            self.log.info("dry run: %s", line)
-        context["ti"].xcom_push(key="changes", value=changes)
-        raise AirflowSkipException("dry run: nothing was touched; the changes are in this log and in XCom 'changes'")
+        if params["dry_run"]:
+            changes = dry_run(ports, request)
+            for line in changes:
+                self.log.info("dry run: %s", line)
+            context["ti"].xcom_push(key="changes", value=changes)
+            leave_out(self.log, "dry run: nothing was touched; the changes are above and in XCom 'changes'")
+        return plan(ports, request).as_json()
 
 
 def _request(ports: Ports, context: Context) -> Request:
@@ -59,9 +58,9 @@ def _request(ports: Ports, context: Context) -> Request:
     )
 
 
-def _skip(plan: Plan, step: Skippable) -> None:
+def _unless_skipped(log: Any, plan: Plan, step: Skippable) -> None:
     if plan.skips(step):
-        raise AirflowSkipException(f"{step} is left out: {plan.skip_reason}")
+        leave_out(log, plan.skip_reason)
 
 
 class DeployOperator(BlueGreenOperator):
@@ -88,9 +87,9 @@ class PrewarmOperator(BlueGreenOperator):
     def act(self, context: Context) -> Any:
         """Prewarm and return the counts."""
         release = plan_of(context)
-        _skip(release, "prewarm")
+        _unless_skipped(self.log, release, "prewarm")
         if release.service.prewarm is None:
-            raise AirflowSkipException("the service file has no prewarm")
+            leave_out(self.log, "the service file has no prewarm")
         return prewarm(release.service, release.idle, log=lambda line: self.log.info("%s", line))
 
 
@@ -104,7 +103,7 @@ class SmokeOperator(BlueGreenOperator):
     def act(self, context: Context) -> Any:
         """Run every smoke test on every target."""
         release = plan_of(context)
-        _skip(release, "smoke")
+        _unless_skipped(self.log, release, "smoke")
         entry = release.service.entry
         credentials = connection_secrets(entry.connection) if entry.connection else None
         return smoke(

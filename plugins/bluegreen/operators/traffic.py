@@ -7,11 +7,10 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowSkipException
 
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
-from bluegreen.edge import epoch_of, need_healthy, plan_of
+from bluegreen.edge import epoch_of, leave_out, need_healthy, plan_of
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.move import move
 from bluegreen.release.ports import Ports
@@ -86,9 +85,7 @@ class ShiftOperator(BlueGreenOperator):
         plan = plan_of(context)
         steps = plan.service.release.canary
         if self.canary is not None and self.canary >= len(steps):
-            raise AirflowSkipException(
-                f"this release has {len(steps)} canary steps: {plan.skip_reason or 'as asked for'}"
-            )
+            leave_out(self.log, f"this release has {len(steps)} canary steps: {plan.skip_reason or 'as asked for'}")
         before = len(steps) if self.canary is None else self.canary
         if before:
             need_healthy(context, plan, self.watches[before - 1])

@@ -11,11 +11,13 @@ from airflow.sdk.exceptions import AirflowException
 from bluegreen.catalog.load import load_all, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.core.errors import BlueGreenError
-from bluegreen.edge import connection_secrets
+from bluegreen.edge import PLAN_TASK, connection_secrets
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.guard import guard
+from bluegreen.release.plan import Plan
 from bluegreen.release.rollback import rollback
-from bluegreen.release.wiring import ports_for
+from bluegreen.release.wiring import ports_for, union
+from bluegreen.routers.registry import make_router
 
 
 class RollbackNowOperator(BlueGreenOperator):
@@ -35,7 +37,7 @@ class RollbackNowOperator(BlueGreenOperator):
 class GuardOperator(BaseOperator):
     """Look at every service at the same time; restore those whose lease is out. One that fails keeps no other from it."""
 
-    def execute(self, context: Context) -> dict[str, str]:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> dict[str, str]:
         """
         Guard all services.
 
@@ -43,16 +45,36 @@ class GuardOperator(BaseOperator):
         """
         catalog = load_all(services_folder())
         with ThreadPoolExecutor(max_workers=16) as threads:
-            found = dict(zip(catalog.services, threads.map(self._one, catalog.services.values()), strict=True))
+            runs = list(threads.map(_owner, catalog.services.values()))
+            # Airflow is asked from this thread alone: its channel is not made for several.
+            services = [self._known(context, *both) for both in zip(catalog.services.values(), runs, strict=True)]
+            found = dict(zip(catalog.services, threads.map(self._guard, services), strict=True))
         failed = [text for text, ok in found.values() if not ok] + [str(error) for error in catalog.errors]
         if failed:
             raise AirflowException("could not guard: " + " | ".join(failed))
         return {name: text for name, (text, _) in found.items()}
 
-    def _one(self, service: Service) -> tuple[str, bool]:
+    def _known(self, context: Context, service: Service, run: str | None) -> Service:
+        """Return the service with the nodes that the release under way was planned with."""
+        if run is None:
+            return service
+        dag_id = f"release__{service.service}"
+        frozen = context["ti"].xcom_pull(dag_id=dag_id, run_id=run, task_ids=PLAN_TASK)
+        return union(service, [Plan.model_validate(frozen).service]) if frozen else service
+
+    def _guard(self, service: Service) -> tuple[str, bool]:
         try:
             found = guard(ports_for(service, connection_secrets), "guardian")
         except BlueGreenError as error:
             return str(error), False
         self.log.info("%s: %s: %s", service.service, found.action, found.says)
         return f"{found.action}: {found.says}", True
+
+
+def _owner(service: Service) -> str | None:
+    """Return the run whose release is under way, if there is one and the router tells."""
+    try:
+        stamp = make_router(service, connection_secrets).read().stamp
+    except BlueGreenError:
+        return None
+    return stamp.run if stamp and stamp.phase.transitional else None

@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseSensorOperator, Context
-from airflow.sdk.exceptions import AirflowSkipException
 
 from bluegreen.core.errors import ReleaseFinished, Unhealthy
-from bluegreen.edge import airflow_errors, connection_secrets, epoch_of, plan_of
+from bluegreen.edge import airflow_errors, connection_secrets, epoch_of, leave_out, plan_of
 from bluegreen.release.plan import Plan
 from bluegreen.release.watch import WatchSpec, baseline
 from bluegreen.release.wiring import ports_for
@@ -41,9 +40,9 @@ class WatchSensor(BaseSensorOperator):
         """Take the baseline and defer."""
         plan = plan_of(context)
         if plan.skips("watch"):
-            raise AirflowSkipException(f"watch is left out: {plan.skip_reason}")
+            leave_out(self.log, plan.skip_reason)
         if not context["ti"].xcom_pull(task_ids=self.shift):
-            raise AirflowSkipException(f"{self.shift} did not shift: nothing to watch")
+            leave_out(self.log, f"{self.shift} did not shift: nothing to watch")
         with airflow_errors(context):
             spec = self._spec(context, plan)
         self.log.info("watching %s on %s until %s", plan.version, plan.idle, f"{spec.until:%H:%M:%S} UTC")
