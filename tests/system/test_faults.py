@@ -205,3 +205,15 @@ def test_a_node_dies_in_the_canary_and_comes_back_with_the_old_split(stack, befo
     stack.shop.nodes[1].start()
     wait_until(lambda: not stack.status()["faults"], 40, "the guardian to bring the node up")
     truthful(stack, run, before, ["failed"])
+
+
+def test_the_service_file_is_broken_by_an_edit(stack, before):
+    run = in_watch(stack, "5s")
+    path = stack.shop.services_folder / "shop.yaml"
+    path.write_text(path.read_text().replace("release:\n", "release:\n  canaries: []\n"))
+    wait_until(lambda: stack.phase() == "restored", 60, "the guardian to restore")
+    assert stack.status()["live"] == before[0]
+    wait_until(lambda: any("canaries" in text for text in stack.api.import_errors().values()), 30, "the import error")
+    stack.shop.write_service_file(entry={"url": "http://shop.test/", "path": "/slow?seconds=0.1"})
+    wait_until(lambda: not stack.api.import_errors(), 30, "the mended file")
+    truthful(stack, run, before, ["failed"])

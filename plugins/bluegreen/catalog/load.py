@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from bluegreen.catalog.sentences import problems_of
 from bluegreen.core.errors import CatalogError
 
 VARIABLE = "BLUEGREEN_SERVICES"
+WAY_BACK_SECTIONS = ("service", "entry", "router", "colors", "health")
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,12 @@ class Catalog:
 
     :param services: by name, in the order of their names
     :param errors: one for each problem of each broken file
+    :param way_back: of broken files what a restore needs, where that part is sound
     """
 
     services: Mapping[str, Service] = field(default_factory=dict)
     errors: Sequence[CatalogError] = ()
+    way_back: Mapping[str, Service] = field(default_factory=dict)
 
 
 def services_folder() -> Path:
@@ -66,6 +70,26 @@ def load_file(path: Path) -> Service:
     return _one(raw, path)
 
 
+def load_way_back(path: Path) -> Service | None:
+    """
+    Read of a broken file what a restore needs: who routes, where the entry and the targets are.
+
+    Somebody may break a file while its release is under way; traffic must find its way back all the same. The rest has
+    its defaults, and the deployer can do nothing.
+
+    :returns: None where that part is broken, too
+    """
+    try:
+        document = yaml_text.read_document(path.read_bytes())
+        told = json.loads(document.as_json or "{}")
+        kept = {key: told[key] for key in WAY_BACK_SECTIONS if key in told}
+        nothing = {"type": "command", "command": ["false"]}
+        service = Service.model_validate_json(json.dumps(kept | {"deploy": nothing}), strict=True)
+    except (OSError, ValueError):
+        return None
+    return service if service.service == path.stem else None
+
+
 def read_text(text: str, path: Path) -> Service:
     """
     Read what is to become a service file.
@@ -79,17 +103,20 @@ def load_all(folder: Path) -> Catalog:
     """Read every service file of a folder; what is wrong stands in the catalog's errors."""
     services: dict[str, Service] = {}
     errors: list[CatalogError] = []
+    broken: list[Path] = []
     for path in _files(folder, errors):
         try:
             service = load_file(path)
         except CatalogError as error:
             errors.extend(error.problems)
+            broken.append(path)
         except Exception as error:  # noqa: BLE001 - a fault of ours in one file must not unguard the others
             fact = f"cannot be read: unexpected {type(error).__name__}"
             errors.append(CatalogError(fact, file=str(path), next_step="please report it, with the file"))
         else:
             services[service.service] = service
-    return Catalog(services, errors)
+    partly = {found.service: found for path in broken if (found := load_way_back(path))}
+    return Catalog(services, errors, partly)
 
 
 def load_service(folder: Path, name: str) -> Service:

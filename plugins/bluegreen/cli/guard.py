@@ -40,7 +40,7 @@ def guard(ctx: typer.Context, names: Names = None, watch: Watch = None, services
 
 def _round(ctx: typer.Context, rounds: Rounds, names: list[str], watch: float | None, services: Folder) -> int:
     try:
-        found, errors = chosen(folder_of(ctx, services), names)
+        found, errors = chosen(folder_of(ctx, services), names, way_back=True)
     except BlueGreenError as error:
         return complain(error)
     codes = [complain(error) for error in errors]

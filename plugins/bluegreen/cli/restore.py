@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from bluegreen.catalog.load import load_service
-from bluegreen.cli.exits import OK, WRONG
+from bluegreen.cli.exits import OK, WRONG, complain
 from bluegreen.cli.render import headline, paragraph
-from bluegreen.cli.session import Folder, Reason, ServiceName, folder_of, ports_of, who
+from bluegreen.cli.session import Folder, Reason, ServiceName, chosen, folder_of, ports_of, who
 
 EXAMPLE = "Example: bluegreen restore shop --reason 'checkout is broken'"
 
@@ -21,7 +20,11 @@ def restore(ctx: typer.Context, service: ServiceName, reason: Reason, services: 
     """
     from bluegreen.release.restore import restore as put_back  # noqa: PLC0415 - --help needs none of it
 
-    found = put_back(ports_of(load_service(folder_of(ctx, services), service)), reason, f"bluegreen restore by {who()}")
+    readable, errors = chosen(folder_of(ctx, services), [service], way_back=True)
+    codes = [complain(error) for error in errors]
+    if not readable:
+        return max(codes)
+    found = put_back(ports_of(readable[0]), reason, f"bluegreen restore by {who()}")
     print(headline(found.reading))
     print(paragraph(found.says))
-    return OK if found.whole and not found.reading.unreachable else WRONG
+    return max([OK if found.whole and not found.reading.unreachable else WRONG, *codes])

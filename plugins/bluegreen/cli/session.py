@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from bluegreen.catalog.load import load_all, load_service, services_folder
+from bluegreen.catalog.load import load_all, load_service, load_way_back, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.core.env_secrets import EnvironmentSecrets
 from bluegreen.core.errors import CatalogError
@@ -50,17 +50,24 @@ def folder_of(ctx: typer.Context, named: Path | None) -> Path:
     return named or ctx.ensure_object(Options).folder or services_folder()
 
 
-def chosen(folder: Path, names: Sequence[str]) -> tuple[list[Service], list[CatalogError]]:
-    """Return the services of these names, or all; what cannot be read does not keep the others away."""
+def chosen(folder: Path, names: Sequence[str], *, way_back: bool = False) -> tuple[list[Service], list[CatalogError]]:
+    """
+    Return the services of these names, or all; what cannot be read does not keep the others away.
+
+    :param way_back: also of broken files what a restore needs
+    """
     if not names:
         catalog = load_all(folder)
-        return list(catalog.services.values()), list(catalog.errors)
+        partly = catalog.way_back if way_back else {}
+        return [*catalog.services.values(), *partly.values()], list(catalog.errors)
     services, errors = [], []
     for name in dict.fromkeys(names):
         try:
             services.append(load_service(folder, name))
         except CatalogError as error:
             errors.append(error)
+            partly_read = load_way_back(folder / f"{name}.yaml") if way_back else None
+            services += [partly_read] if partly_read else []
     return services, errors
 
 

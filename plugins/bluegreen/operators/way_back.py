@@ -44,11 +44,12 @@ class GuardOperator(BaseOperator):
         :raises AirflowException: a service could not be guarded; all others were
         """
         catalog = load_all(services_folder())
+        guarded = {**catalog.services, **catalog.way_back}
         with ThreadPoolExecutor(max_workers=16) as threads:
-            runs = list(threads.map(_owner, catalog.services.values()))
+            runs = list(threads.map(_owner, guarded.values()))
             # Airflow is asked from this thread alone: its channel is not made for several.
-            services = [self._known(context, *both) for both in zip(catalog.services.values(), runs, strict=True)]
-            found = dict(zip(catalog.services, threads.map(self._guard, services), strict=True))
+            services = [self._known(context, *both) for both in zip(guarded.values(), runs, strict=True)]
+            found = dict(zip(guarded, threads.map(self._guard, services), strict=True))
         failed = [text for text, ok in found.values() if not ok] + [str(error) for error in catalog.errors]
         if failed:
             raise AirflowException("could not guard: " + " | ".join(failed))

@@ -95,7 +95,7 @@ def test_services_may_stand_after_the_verb(tmp_path, capsys):
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_where(monkeypatch, tmp_path, capsys):
-    def broken(*_):
+    def broken(*_, **__):
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr("bluegreen.cli.status.chosen", broken)
