@@ -77,7 +77,7 @@ def test_the_command_gets_our_environment_without_airflows(deployer, lines, monk
     monkeypatch.setenv("KUBECONFIG", "/etc/kube")
     for name in ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW_CONN_REGISTRY", "AIRFLOW_VAR_X"):
         monkeypatch.setenv(name, "postgres://airflow:pw@db")
-    deploy(deployer('env | grep -c pw@db; echo $KUBECONFIG'))
+    deploy(deployer("env | grep -c pw@db; echo $KUBECONFIG"))
     assert lines == ["0", "/etc/kube"]
 
 
