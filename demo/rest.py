@@ -204,7 +204,7 @@ class AirflowApi:
             self._take_token()
             answer = self._send(method, f"/api/v2/{path}", **kwargs)
         for _ in range(DATABASE_TRIES):
-            if method == "POST" or not _is_database_busy(answer):
+            if not _is_database_busy(answer):
                 break
             answer = self._send(method, f"/api/v2/{path}", **kwargs)
         return _content(answer)
@@ -226,7 +226,7 @@ def _is_token_refused(answer: requests.Response) -> bool:
 
 
 def _is_database_busy(answer: requests.Response) -> bool:
-    """Two of Airflow's own writers can wait for each other on SQLite; after 5 s one of them is told no."""
+    """Two of Airflow's own writers can wait for each other on SQLite; after 5 s one is told no, and nothing of it is done."""
     return answer.status_code == 500 and "Database error" in _detail(answer)
 
 

@@ -16,7 +16,7 @@ from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
 from bluegreen.catalog.durations import PATTERN, text
 from bluegreen.catalog.load import load_all, load_service, services_folder
 from bluegreen.catalog.models import Service
-from bluegreen.edge import PLAN_TASK, WAY_BACK
+from bluegreen.edge import PLAN_TASK, SWITCH_TASK, WATCH_TASK, WAY_BACK
 from bluegreen.operators.ending import FinishOperator, OutcomeOperator, RollbackOperator, SafeOperator, VerdictOperator
 from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
 from bluegreen.operators.traffic import ShiftOperator
@@ -93,7 +93,7 @@ def release_dag(service: Service) -> DAG:
         forward = {"service": name, "trigger_rule": TriggerRule.NONE_FAILED}
         chain: list[Any] = [
             PlanOperator(task_id=PLAN_TASK, service=name),
-            DeployOperator(task_id="deploy", execution_timeout=service.deploy.timeout * 2, **forward),
+            DeployOperator(task_id="deploy", execution_timeout=_longest_deploy(service), **forward),
             PrewarmOperator(task_id="prewarm", execution_timeout=timedelta(minutes=15), **forward),
             SmokeOperator(task_id="smoke", execution_timeout=timedelta(minutes=15), **forward),
         ]
@@ -140,7 +140,9 @@ def guardian_dag() -> DAG:
         schedule=GUARD_EVERY,
         tags={"guardian"},
         default_args=WAY_BACK | {"retries": 0},
-        max_active_runs=1,
+        # A look whose worker was killed seems to run for minutes: the next ones must not wait for it. Restores race
+        # harmlessly.
+        max_active_runs=3,
         **_COMMON,
     ) as dag:
         GuardOperator(task_id="guard", execution_timeout=timedelta(minutes=2))
@@ -165,21 +167,25 @@ def _traffic(forward: dict[str, Any], canaries: int) -> list[Any]:
         shifts.append(shift)
         watches.append(watch)
     chain += [
-        ShiftOperator(task_id="switch", after=list(shifts), watches=list(watches), **forward),
-        WatchSensor(task_id="watch", shift="switch", **forward),
+        ShiftOperator(task_id=SWITCH_TASK, after=list(shifts), watches=list(watches), **forward),
+        WatchSensor(task_id=WATCH_TASK, shift=SWITCH_TASK, **forward),
     ]
     return chain
 
 
 def _end(last: Any, name: str) -> None:
-    steps = {"switch": "switch", "watch": "watch"}
-    outcome = OutcomeOperator(task_id="outcome", trigger_rule=TriggerRule.ALL_DONE, **steps, **WAY_BACK)
-    finish = FinishOperator(task_id="finish", service=name, **steps)
+    outcome = OutcomeOperator(task_id="outcome", trigger_rule=TriggerRule.ALL_DONE, **WAY_BACK)
+    finish = FinishOperator(task_id="finish", service=name)
     rollback = RollbackOperator(task_id="rollback", service=name, **WAY_BACK)
     # Without setups=: a teardown with setups does not run when its setup was killed. The last one decides the state.
     safe = SafeOperator(task_id="safe", service=name, **WAY_BACK).as_teardown()
     verdict = VerdictOperator(task_id="verdict", service=name, **WAY_BACK).as_teardown(on_failure_fail_dagrun=True)
     last >> outcome >> [finish, rollback] >> safe >> verdict
+
+
+def _longest_deploy(service: Service) -> timedelta:
+    deploy = service.deploy
+    return service.release.drain + deploy.timeout + deploy.ready_within + timedelta(minutes=1)
 
 
 def _in_a_row(tasks: Sequence[Any]) -> None:

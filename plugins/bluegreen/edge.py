@@ -19,7 +19,8 @@ from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing
 from bluegreen.core.ports import Credentials
 from bluegreen.release.plan import Plan
 
-PLAN_TASK = "plan"
+PLAN_TASK, SWITCH_TASK, WATCH_TASK = "plan", "switch", "watch"
+"""Tasks that every release has; canary steps stand between them."""
 
 WAY_BACK: dict[str, Any] = {
     "pool": "bluegreen_way_back",
@@ -85,8 +86,9 @@ def plan_of(context: Context) -> Plan:
 
 def epoch_of(context: Context, steps: Sequence[str]) -> int:
     """Return the epoch that the latest of some steps left, in their order; the claim's when none did."""
-    found = [context["ti"].xcom_pull(task_ids=step) for step in steps]
-    return next((int(value["epoch"]) for value in reversed(found) if value), plan_of(context).epoch)
+    plan = plan_of(context)
+    found = [context["ti"].xcom_pull(task_ids=step) or {} for step in steps]
+    return next((int(left["epoch"]) for left in reversed(found) if left.get("release") == plan.release), plan.epoch)
 
 
 def need_healthy(context: Context, plan: Plan, watch: str) -> None:
@@ -101,7 +103,8 @@ def need_healthy(context: Context, plan: Plan, watch: str) -> None:
     """
     ti = context["ti"]
     verdict = ti.xcom_pull(task_ids=watch) or {}
-    if verdict.get("says") == "healthy" or plan.skips("watch"):
+    # Airflow deletes what a task left only when it starts again: a cleared run must not go on with its old verdict.
+    if (verdict.get("says"), verdict.get("release")) == ("healthy", plan.release) or plan.skips("watch"):
         return
     reason = str(ti.xcom_pull(task_ids=watch, key="promote") or "").strip()
     if not reason:

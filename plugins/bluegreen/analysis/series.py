@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Counters, NodeCounters
 
+GAP = 10.0
+"""Seconds between two samples that are worth a word: the triggerer was restarted, or its loop was held up."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -50,6 +53,8 @@ class Series:
         :param at: seconds since the watch began
         :param counters: cumulative counts of every node that answered
         """
+        if at - self.points[Color.BLUE][-1].at > GAP:
+            self._gap(f"nothing was sampled for {at - self.points[Color.BLUE][-1].at:.0f} s before {at:.0f} s")
         self.latest = counters
         for missing in sorted({node for node, _ in self._last} - set(counters)):
             self._gap(f"{missing} gave no counts at {at:.0f} s")

@@ -17,17 +17,21 @@ class Serving:
     """Counts, by color, the samples in a row that saw no healthy server."""
 
     dead: dict[Color, int] = field(default_factory=lambda: dict.fromkeys(Color, 0))
+    seen: set[Color] = field(default_factory=set)
 
     def add(self, counters: NodeCounters) -> None:
         """Take a sample; one without any node says nothing of the servers."""
         for color in Color:
-            seen = [node[color] for node in counters.values() if color in node and node[color].total > 0]
-            if seen:
-                self.dead[color] = 0 if any(c.ready for c in seen) else self.dead[color] + 1
+            told = [node[color] for node in counters.values() if color in node and node[color].total > 0]
+            if told:
+                self.seen.add(color)
+                self.dead[color] = 0 if any(c.ready for c in told) else self.dead[color] + 1
 
     def judge(self, new: Color) -> Judgement:
         """Hold the rule against the samples so far."""
         for color, rule in ((new, "new color"), (new.other, "way_back: old color")):
             if self.dead[color] >= PATIENCE:
                 return Judgement(State.BROKEN, f"{rule} {color} has no healthy server")
+        if self.seen != set(Color):
+            return Judgement(State.NO_DATA, "way_back: no node tells whether both colors serve")
         return Judgement(State.KEPT, "both colors serve")

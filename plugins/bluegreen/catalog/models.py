@@ -22,7 +22,8 @@ _HTTP = TypeAdapter(HttpUrl)
 
 
 def _http_url(value: str) -> str:
-    _HTTP.validate_python(value)
+    if _HTTP.validate_python(value).username is not None:
+        raise ValueError("a login stands in it; secrets only by connection id: take it out")
     return value.rstrip("/")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.core.stamp import Stamp
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,3 @@ class Reading:
         words += [f"{node.node} lags at epoch {node.epoch}" for node in self.lagging]
         words += [f"{node.node} changed by hand to {node.split}" for node in self.foreign]
         return ", ".join(words)
-
-
-def at_rest(reading: Reading) -> bool:
-    """No release holds the traffic: no stamp, or a final one."""
-    return reading.stamp is None or reading.stamp.phase.final or reading.stamp.phase is Phase.CLAIMED

@@ -67,7 +67,11 @@ class BlueGreenOperator(BaseOperator):
         )
 
     def way_back_ports(self, context: Context) -> Ports:
-        """Return ports that reach every node of the catalog and of the frozen release: nothing else is taken from it."""
-        frozen = context["ti"].xcom_pull(task_ids=PLAN_TASK)
-        known = [Plan.model_validate(frozen).service] if frozen else []
+        """Return ports that reach every node of the catalog, and of the frozen release where it can be read."""
+        try:
+            frozen = context["ti"].xcom_pull(task_ids=PLAN_TASK)
+            known = [Plan.model_validate(frozen).service] if frozen else []
+        except Exception as error:  # noqa: BLE001 - more nodes are welcome, never needed
+            self.log.warning("the plan cannot be read, so only the catalog's nodes are known: %s", error)
+            known = []
         return self.ports(union(load_service(services_folder(), self.service), known))

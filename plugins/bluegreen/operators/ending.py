@@ -8,9 +8,18 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from bluegreen.core.errors import BlueGreenError, NotProven
+from bluegreen.core.errors import BlueGreenError, NotProven, RouterUnreachable
 from bluegreen.core.stamp import Phase
-from bluegreen.edge import PLAN_TASK, airflow_errors, epoch_of, leave_out, need_healthy, plan_of
+from bluegreen.edge import (
+    PLAN_TASK,
+    SWITCH_TASK,
+    WATCH_TASK,
+    airflow_errors,
+    epoch_of,
+    leave_out,
+    need_healthy,
+    plan_of,
+)
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.drain import drain
 from bluegreen.release.restore import Restored, restore
@@ -18,26 +27,17 @@ from bluegreen.release.shift import settle
 
 
 class OutcomeOperator(BaseBranchOperator):
-    """
-    Choose ``finish`` after a healthy last watch, ``rollback`` after anything else; nothing where nothing was planned.
-
-    :param switch: task id of the full switch
-    :param watch: task id of the last watch
-    """
-
-    def __init__(self, *, switch: str, watch: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.switch = switch
-        self.watch = watch
+    """Choose ``finish`` after a healthy last watch, ``rollback`` after anything else; nothing where nothing was planned."""
 
     def choose_branch(self, context: Context) -> str | list[str]:
         """Return the task to go on with."""
         if not context["ti"].xcom_pull(task_ids=PLAN_TASK):
             return []
-        if not context["ti"].xcom_pull(task_ids=self.switch):
+        plan, switched = plan_of(context), context["ti"].xcom_pull(task_ids=SWITCH_TASK) or {}
+        if switched.get("release") != plan.release:
             return "rollback"
         try:
-            need_healthy(context, plan_of(context), self.watch)
+            need_healthy(context, plan, WATCH_TASK)
         except BlueGreenError as refused:
             self.log.info("rollback: %s", refused)
             return "rollback"
@@ -49,21 +49,14 @@ class FinishOperator(BlueGreenOperator):
     Settle first, so that no lease can run out any more, then drain the old color.
 
     :param service: name in the catalog (templated)
-    :param switch: task id of the full switch
-    :param watch: task id of the last watch
     """
-
-    def __init__(self, *, switch: str, watch: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.switch = switch
-        self.watch = watch
 
     def act(self, context: Context) -> dict[str, Any]:
         """Settle and drain."""
         plan = plan_of(context)
-        need_healthy(context, plan, self.watch)
+        need_healthy(context, plan, WATCH_TASK)
         ports = self.ports(plan.service)
-        settled = settle(ports, plan, epoch_of(context, [self.switch]))
+        settled = settle(ports, plan, epoch_of(context, [SWITCH_TASK]))
         return settled.as_json() | {"drained": drain(ports, plan.live).as_json()}
 
 
@@ -119,6 +112,8 @@ class VerdictOperator(BlueGreenOperator):
             return self._note(context, "dry run: nothing was touched")
         with airflow_errors(context):
             reading = self.way_back_ports(context).router.read()
+            if not reading.reachable:  # retried: the truth is in the router, and nowhere else
+                raise RouterUnreachable(reading.says(), service=self.service, part="verdict")
         stamp, run = reading.stamp, context["dag_run"].run_id
         safe = context["ti"].xcom_pull(task_ids="safe") or {}
         if stamp and stamp.run == run and stamp.phase is Phase.SETTLED and safe.get("outcome") == "finished":

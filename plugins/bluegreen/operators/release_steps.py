@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Context
@@ -38,9 +39,18 @@ class PlanOperator(BlueGreenOperator):
         return plan(ports, request).as_json()
 
 
+def _duration(ports: Ports, params: Any, name: str) -> timedelta | None:
+    try:
+        return parse(params[name]) if params[name] else None
+    except ValueError as error:
+        raise ReleaseRefused(
+            f"{name}: {error}", service=ports.name, next_step="mend the params and start again"
+        ) from error
+
+
 def _request(ports: Ports, context: Context) -> Request:
     params, run = context["params"], context["dag_run"]
-    watch = parse(params["canary_watch"]) if params["canary_watch"] else None
+    watch = _duration(ports, params, "canary_watch")
     shares, steps = params["canary"], ports.service.release.canary
     if len(shares) > len(steps):
         raise ReleaseRefused(
@@ -52,7 +62,7 @@ def _request(ports: Ports, context: Context) -> Request:
         version=str(params["version"]),
         by=run.triggering_user_name or str(run.run_type.value),
         canary=[] if "canary" in params["skip"] else canary,
-        watch=parse(params["watch"]) if params["watch"] else None,
+        watch=_duration(ports, params, "watch"),
         skip=tuple(params["skip"]),
         skip_reason=params["skip_reason"] or "",
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from bluegreen.core.errors import DeployError, ReleaseFinished, TrafficConflict
+from bluegreen.core.errors import DeployError, TrafficConflict
 from bluegreen.core.ports import Counts, Deployed
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase
 from bluegreen.release.drain import in_flight
+from bluegreen.release.finished import not_finished
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
 
@@ -33,12 +32,7 @@ def _still_claimed(ports: Ports, plan: Plan, reading: Reading) -> None:
     stamp = reading.stamp
     if stamp and stamp.release == plan.release and stamp.phase is Phase.CLAIMED and reading.live is plan.live:
         return
-    if stamp and stamp.run == plan.run and stamp.phase.final:
-        raise ReleaseFinished(
-            f"finished: {stamp.release} is {stamp.phase} ({stamp.why})",
-            service=ports.name,
-            next_step="start a new release",
-        )
+    not_finished(ports, plan.run, reading)
     raise TrafficConflict(
         f"{plan.release} does not hold the service: {reading.says()}",
         service=ports.name,
@@ -55,13 +49,13 @@ def _wait_until_unused(ports: Ports, plan: Plan, reading: Reading) -> None:
         ports.sleep(seconds)
     if not isinstance(ports.router, Counts):
         return
-    left = 0
+    left: int | None = None
     for _ in ports.deadline(plan.service.release.drain).tries(first_pause=0.2):
-        left = in_flight(asyncio.run(ports.router.counters()), plan.idle)
+        left = in_flight(ports, plan.idle)
         if left == 0:
             return
     raise DeployError(
-        f"{left} requests are still in flight on it",
+        f"{'an unknown number of' if left is None else left} requests are still in flight on it",
         service=ports.name,
         part=plan.idle,
         next_step="wait for them, or give release.drain more time",

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bluegreen.core.colors import Color
-from bluegreen.core.evidence import NodeCounters
 from bluegreen.core.ports import Counts
 from bluegreen.release.ports import Ports
 
@@ -18,7 +17,7 @@ class Drained:
     How a drain ended.
 
     :param color: the color that traffic was taken from
-    :param in_flight: requests that still run on it; None where the router does not count them
+    :param in_flight: requests that still run on it; None where a node did not tell
     :param seconds: how long it was waited for
     """
 
@@ -31,9 +30,19 @@ class Drained:
         return asdict(self)
 
 
-def in_flight(counters: NodeCounters, color: Color) -> int:
-    """Requests that run on a color, over all nodes."""
-    return sum(node[color].in_flight for node in counters.values() if color in node)
+def in_flight(ports: Ports, color: Color) -> int | None:
+    """
+    Requests that run on a color, over all nodes.
+
+    :returns: None where a node did not answer, or the router does not count: that is not 0
+    """
+    if not isinstance(ports.router, Counts):
+        return None
+    counters = asyncio.run(ports.router.counters())
+    nodes = [node.name for node in ports.service.router.nodes]
+    if any(color not in counters.get(name, {}) for name in nodes):
+        return None
+    return sum(node[color].in_flight for node in counters.values())
 
 
 def drain(ports: Ports, color: Color) -> Drained:
@@ -41,11 +50,12 @@ def drain(ports: Ports, color: Color) -> Drained:
     deadline = ports.deadline(ports.service.release.drain)
     if not isinstance(ports.router, Counts):
         return Drained(color, None, 0.0)
-    left = 0
+    left: int | None = None
     for _ in deadline.tries(first_pause=0.2):
-        left = in_flight(asyncio.run(ports.router.counters()), color)
+        left = in_flight(ports, color)
         if left == 0:
             break
     waited = ports.service.release.drain.total_seconds() - deadline.left
-    ports.log(f"drained {color}: {left} requests in flight after {waited:.1f} s")
+    count = "an unknown number of" if left is None else left
+    ports.log(f"drained {color}: {count} requests in flight after {waited:.1f} s")
     return Drained(color, left, round(waited, 2))

@@ -8,6 +8,7 @@ from typing import Literal
 from bluegreen.core.errors import RouterUnreachable
 from bluegreen.core.ports import CatchesUp
 from bluegreen.core.reading import Reading
+from bluegreen.core.stamp import Phase
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
 
@@ -51,6 +52,10 @@ def guard(ports: Ports, by: str) -> Guarded:
         lagging = ", ".join(node.node for node in reading.lagging)
         after = ports.router.catch_up()
         return Guarded("caught-up", f"brought {lagging} up: {after.says()}", after)
+    if stamp.phase is Phase.STRANDED:
+        return Guarded(
+            "reported", f"stranded: {reading.says()} ({stamp.why}); mend the other color, then adopt", reading
+        )
     if reading.foreign:
         return Guarded("reported", f"changed by hand: {reading.says()}; bluegreen adopt {ports.name}", reading)
     return Guarded("none", reading.says(), reading)

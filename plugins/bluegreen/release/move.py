@@ -6,9 +6,16 @@ from dataclasses import replace
 from datetime import timedelta
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import BlueGreenError, NotProven, NotServing, ReleaseRefused, TrafficConflict
+from bluegreen.core.errors import (
+    BlueGreenError,
+    NotProven,
+    NotServing,
+    ReleaseRefused,
+    TrafficConflict,
+)
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.finished import not_finished
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
 from bluegreen.release.shift import Shifted
@@ -31,6 +38,8 @@ def move(  # each of them is the caller's to choose
     """
     reading = ports.router.read()
     stamp = _ours(ports, reading, run)
+    if stamp.run == run and stamp.step == by and stamp.phase is Phase.SETTLED and reading.split:
+        return _proved(ports, reading.split, reading, stamp)  # Airflow repeats tasks: this one is done
     color = _color(ports, to, stamp, reading)
     if not ports.health(reading, color).serves:
         raise NotServing("has no healthy server", service=ports.name, part=color, next_step="nothing was moved")
@@ -49,7 +58,10 @@ def move(  # each of them is the caller's to choose
 
 
 def _write(ports: Ports, to: Split, before: Stamp, mark: Stamp) -> Shifted:
-    reading = ports.router.shift(to, before.identity, mark)
+    return _proved(ports, to, ports.router.shift(to, before.identity, mark), mark)
+
+
+def _proved(ports: Ports, to: Split, reading: Reading, mark: Stamp) -> Shifted:
     proof = ports.prove(to)
     ports.log(f"{reading.says()}; {proof.says}: {proof.reason}")
     if proof.proven is False:
@@ -67,7 +79,8 @@ def _ours(ports: Ports, reading: Reading, run: str) -> Stamp:
         raise ReleaseRefused(
             f"not in order: {reading.says()}", service=ports.name, next_step="bluegreen adopt, or status"
         )
-    if stamp.phase.transitional and stamp.run != run:
+    not_finished(ports, run, reading, but=Phase.SETTLED)
+    if (stamp.phase.transitional or stamp.phase is Phase.CLAIMED) and stamp.run != run:
         raise TrafficConflict(f"release {stamp.release} is under way", service=ports.name, next_step="wait for it")
     return stamp
 

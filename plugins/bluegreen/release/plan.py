@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bluegreen.catalog.models import CanaryStep, Service
 from bluegreen.core.colors import Color, Split
@@ -114,6 +114,7 @@ def plan(ports: Ports, request: Request) -> Plan:
         back_to=live,
         # The idle color is about to be overwritten: whatever ran there is no way back any more.
         versions={live: old_version} if old_version else {},
+        clients_follow_until=stamp.clients_follow_until if stamp else None,
         at=ports.now(),
         why=f"{request.by} releases {request.version} to {live.other}",
     )
@@ -168,7 +169,15 @@ def _resolved(ports: Ports, request: Request) -> Service:
         changes["canary"] = [step.model_dump(mode="json") for step in request.canary]
     if request.watch is not None:
         changes["watch"] = request.watch
-    resolved = type(release).model_validate(release.model_dump() | changes)
+    try:
+        resolved = type(release).model_validate(release.model_dump() | changes)
+    except ValidationError as error:
+        said = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+        raise _refused(ports, said, "mend the params and start again") from error
+    if ports.service.release.canary and not resolved.canary and not request.skip_reason.strip():
+        raise _refused(
+            ports, "no canary step is left and there is no reason", "give skip_reason: it stands in the report"
+        )
     return ports.service.model_copy(update={"release": resolved})
 
 
@@ -188,7 +197,13 @@ def _at_rest(ports: Ports, request: Request) -> Reading:
             part="router",
             next_step="wait for it, or stop it with rollback__" + ports.name,
         )
-    found = restore(ports, why=f"{request.run} found the dead release {stamp.release}", by=request.by, run=stamp.run)
+
+    def dead(found: Stamp) -> bool:
+        return found.run == request.run or found.lease_out(ports.now())
+
+    found = restore(
+        ports, why=f"{request.run} found the dead release {stamp.release}", by=request.by, run=stamp.run, still=dead
+    )
     ports.log(found.says)
     return found.reading
 
@@ -210,6 +225,13 @@ def _live(ports: Ports, reading: Reading) -> Color:
     if reading.stamp.phase is Phase.STRANDED:
         raise _refused(
             ports, f"stranded: {reading.stamp.why}", f"mend the other color, then bluegreen adopt {ports.name}"
+        )
+    if reading.stamp.phase.transitional:
+        raise TrafficConflict(
+            f"release {reading.stamp.release} is under way: {reading.says()}",
+            service=ports.name,
+            part="router",
+            next_step="wait for it, or stop it with rollback__" + ports.name,
         )
     if reading.live is None or reading.lagging:
         raise _refused(

@@ -59,3 +59,8 @@ class Ports:
     def health(self, reading: Reading, color: Color) -> Health:
         """Servers of a color as the router sees them; the targets are asked where it does not tell."""
         return reading.health(color) or self.deployer.status(color).health
+
+    def clients_follow(self) -> datetime | None:
+        """Return until when clients may still use the color that a shift takes traffic from; None where all follow at once."""
+        within = self.router.limits.follow_within
+        return self.now() + within if within else None

@@ -6,7 +6,7 @@ from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotProven, NotServing, ReleaseRefused
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.ports import Ports
-from bluegreen.release.restore import Restored, restore
+from bluegreen.release.restore import Restored, restore, serves
 
 
 def rollback(ports: Ports, run: str, why: str, by: str) -> Restored:
@@ -23,11 +23,22 @@ def rollback(ports: Ports, run: str, why: str, by: str) -> Restored:
     stamp = ports.router.read().stamp
     if stamp is None:
         raise _refused(ports, "the router bears no stamp", f"bluegreen adopt {ports.name}")
-    if stamp.phase is Phase.SETTLED:
-        return _back_from_settled(ports, stamp, run, f"{by}: {why}")
-    if stamp.phase.final and stamp.run != run:
+    # A try that was repeated finds its own words; they stand in the stamp as as_fields writes them.
+    own = " ".join(f"{by}: {why}".split())[:200]
+    if stamp.phase.final and stamp.phase is not Phase.SETTLED and stamp.run != run and stamp.why != own:
         raise _refused(ports, f"{stamp.release} is {stamp.phase} already ({stamp.why})", "start a release instead")
-    return restore(ports, why, by)
+    if stamp.phase is not Phase.SETTLED:
+        found = restore(ports, why, by)
+        if found.outcome != "finished":
+            return _back(ports, found)
+        stamp = found.reading.stamp or stamp  # it settled in between
+    return _back_from_settled(ports, stamp, run, f"{by}: {why}")
+
+
+def _back(ports: Ports, found: Restored) -> Restored:
+    if not found.whole:
+        raise NotProven(found.says, service=ports.name, part="rollback", next_step="look at once: bluegreen status")
+    return found
 
 
 def _back_from_settled(ports: Ports, stamp: Stamp, run: str, why: str) -> Restored:
@@ -56,6 +67,13 @@ def _kept(ports: Ports, stamp: Stamp) -> Color:
             service=ports.name,
             part=old,
             next_step=f"start it again, or release {version} instead",
+        )
+    if not serves(ports, ports.router.read(), old):
+        raise NotServing(
+            "its targets answer, but the router gives none of them requests",
+            service=ports.name,
+            part=old,
+            next_step="put its servers back: bluegreen status; nothing was moved",
         )
     if deployed.version != version:
         raise _refused(ports, f"{old} runs {deployed.version}, not {version} as before", f"release {version} instead")

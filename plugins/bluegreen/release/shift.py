@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import NotProven, NotServing, ReleaseFinished
+from bluegreen.core.errors import NotProven, NotServing
 from bluegreen.core.evidence import Proof
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.finished import not_finished
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
 
@@ -31,7 +32,13 @@ class Shifted:
 
     def as_json(self) -> dict[str, Any]:
         """JSON for XCom."""
-        return {"epoch": self.epoch, "reading": self.reading.as_json(), "proof": self.proof.as_json()}
+        release = self.reading.stamp.release if self.reading.stamp else ""
+        return {
+            "epoch": self.epoch,
+            "release": release,
+            "reading": self.reading.as_json(),
+            "proof": self.proof.as_json(),
+        }
 
 
 def shift(ports: Ports, plan: Plan, step: str, share: int, epoch: int) -> Shifted:
@@ -50,7 +57,11 @@ def shift(ports: Ports, plan: Plan, step: str, share: int, epoch: int) -> Shifte
     why = f"{plan.by}: {share} % for {plan.version} on {plan.idle}"
     lease = ports.now() + plan.service.release.lease
     stamp = _stamp(ports, plan, step, phase, epoch + 1, why, lease)
-    _both_serve(ports, plan, _not_finished(ports, plan))
+    reading = ports.router.read()
+    not_finished(ports, plan.run, reading)
+    _both_serve(ports, plan, reading)
+    if share == 100:
+        _as_many(ports, plan, reading)
     return _write(ports, plan, share, epoch, stamp)
 
 
@@ -61,7 +72,7 @@ def settle(ports: Ports, plan: Plan, epoch: int) -> Shifted:
     :raises ReleaseFinished: restored already
     :raises TrafficConflict: somebody else wrote
     """
-    _not_finished(ports, plan, but=Phase.SETTLED)
+    not_finished(ports, plan.run, ports.router.read(), but=Phase.SETTLED)
     stamp = _stamp(ports, plan, "finish", Phase.SETTLED, epoch + 1, f"{plan.by}: {plan.version} is live on {plan.idle}")
     return _write(ports, plan, 100, epoch, stamp)
 
@@ -82,19 +93,9 @@ def _write(ports: Ports, plan: Plan, share: int, epoch: int, stamp: Stamp) -> Sh
 def _stamp(
     ports: Ports, plan: Plan, step: str, phase: Phase, epoch: int, why: str, lease: datetime | None = None
 ) -> Stamp:
-    return Stamp(epoch, plan.release, step, phase, plan.live, plan.versions, lease, at=ports.now(), why=why)
-
-
-def _not_finished(ports: Ports, plan: Plan, but: Phase | None = None) -> Reading:
-    reading = ports.router.read()
-    stamp = reading.stamp
-    if stamp and stamp.run == plan.run and stamp.phase.final and stamp.phase is not but:
-        raise ReleaseFinished(
-            f"finished: {stamp.release} is {stamp.phase} ({stamp.why})",
-            service=ports.name,
-            next_step=f"start a new release or rollback__{ports.name}",
-        )
-    return reading
+    return Stamp(
+        epoch, plan.release, step, phase, plan.live, plan.versions, lease, ports.clients_follow(), ports.now(), why
+    )
 
 
 def _both_serve(ports: Ports, plan: Plan, reading: Reading) -> None:
@@ -109,3 +110,16 @@ def _both_serve(ports: Ports, plan: Plan, reading: Reading) -> None:
                 part=color,
                 next_step="nothing was moved; see bluegreen status",
             )
+
+
+def _as_many(ports: Ports, plan: Plan, reading: Reading) -> None:
+    """Before the full switch the new color has at least as many healthy servers as the old one."""
+    new = reading.worst_health(plan.idle) or ports.deployer.status(plan.idle).health
+    old = ports.health(reading, plan.live)
+    if new.ready < old.ready:
+        raise NotServing(
+            f"the new color has {new.ready} healthy servers, the old one {old.ready}",
+            service=ports.name,
+            part=plan.idle,
+            next_step="nothing was moved; see bluegreen status",
+        )

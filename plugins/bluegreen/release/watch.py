@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -30,7 +31,7 @@ from bluegreen.release.restore import Restored, restore
 
 T = TypeVar("T")
 
-_THREADS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="bluegreen-router")
+_THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="bluegreen-router")
 
 
 class WatchSpec(BaseModel):
@@ -72,6 +73,7 @@ class WatchEnd(BaseModel):
     """
     How a watch ended.
 
+    :param release: run and claim that it watched
     :param says: ``healthy``, ``unhealthy``, or ``conflict``: somebody else moved the traffic
     :param reason: one line for people
     :param verdict: the numbers
@@ -82,6 +84,7 @@ class WatchEnd(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    release: str
     says: str
     reason: str
     verdict: Mapping[str, Any]
@@ -109,12 +112,14 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     try:
         found = await _sample(ports, spec, alive, renewing)
     except TrafficConflict as conflict:
-        return WatchEnd(says="conflict", reason=str(conflict), verdict={}, verdict_at=ports.now())
+        return WatchEnd(release=spec.release, says="conflict", reason=str(conflict), verdict={}, verdict_at=ports.now())
     finally:
         renewing.cancel()
     at = ports.now()
     ports.log(f"{spec.step}: {found.says}: {found.reason}")
-    end = WatchEnd(says=str(found.says), reason=found.reason, verdict=found.as_json(), verdict_at=at)
+    end = WatchEnd(
+        release=spec.release, says=str(found.says), reason=found.reason, verdict=found.as_json(), verdict_at=at
+    )
     if found.says is Outlook.HEALTHY:
         return end
     back = await in_thread(lambda: _restore(ports, spec, found.reason))
@@ -123,7 +128,8 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
 
 async def in_thread(work: Callable[[], T]) -> T:
     """Run what blocks beside the loop; it is awaited to its end even when we are cancelled meanwhile."""
-    running = asyncio.get_running_loop().run_in_executor(_THREADS, work)
+    # The triggerer finds the task's log by a context variable: the thread needs it, too.
+    running = asyncio.get_running_loop().run_in_executor(_THREADS, copy_context().run, work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -187,16 +193,19 @@ async def _keep_lease(ports: Ports, spec: WatchSpec, alive: _Heartbeat) -> None:
     router, lease = ports.router, spec.service.release.lease
     if not isinstance(router, Renews) or not router.limits.renew:
         return
+    pause = 0.0
     while True:
+        await asyncio.sleep(pause)
+        pause = min(1.0, lease.total_seconds() / 4)  # until the first sample, and after a renewal that failed
         if alive.progressed():
             renew = partial(router.renew, (spec.epoch, spec.release), ports.now() + lease)
             try:
                 await in_thread(renew)
+                pause = lease.total_seconds() / 4
             except TrafficConflict:
                 raise
             except BlueGreenError as error:
                 ports.log(f"the lease was not renewed: {error}")
-        await asyncio.sleep(lease.total_seconds() / 4)
 
 
 def _restore(ports: Ports, spec: WatchSpec, why: str) -> Restored:

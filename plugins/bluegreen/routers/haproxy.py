@@ -135,13 +135,13 @@ class HAProxyMember:
         try:
             async with asyncio.timeout(haproxy_check.SOCKET_TIMEOUT):
                 rows = haproxy_host.table(await _ask(self.node.socket, "show stat"))
-        except (OSError, TimeoutError):
+            return {
+                color: _counters([row for row in rows if row["pxname"] == backend and row["svname"] != "FRONTEND"])
+                for color, backend in self.backends.items()
+                if any(row["pxname"] == backend for row in rows)
+            }
+        except (OSError, TimeoutError, KeyError, IndexError, ValueError):  # gone, or cut short in the middle
             return None
-        return {
-            color: _counters([row for row in rows if row["pxname"] == backend and row["svname"] != "FRONTEND"])
-            for color, backend in self.backends.items()
-            if any(row["pxname"] == backend for row in rows)
-        }
 
     def _reading(self, found: dict[str, Any]) -> NodeReading:
         stamp = Stamp.from_fields(found["fields"])
@@ -164,6 +164,10 @@ class HAProxyMember:
             raise _ERRORS[trouble.kind](
                 trouble.fact, service=self.service, part=self.name, next_step=trouble.mend
             ) from trouble
+        except (KeyError, IndexError) as error:
+            raise RouterUnreachable(
+                f"its answer is cut short: no {error}", service=self.service, part=self.name, next_step="try again"
+            ) from error
         except ValueError as error:
             raise self._refused(f"the stamp in {self.node.map} is garbled: {error}", haproxy_host.MEND_STAMP) from error
 

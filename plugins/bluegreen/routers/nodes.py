@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bluegreen.core.colors import Split
-from bluegreen.core.errors import RouterError, RouterRefused, RouterUnreachable, TrafficConflict
+from bluegreen.core.errors import RouterError, RouterRefused, RouterUnreachable, TrafficConflict, UnsupportedSplit
+from bluegreen.core.ports import Limits
 from bluegreen.core.reading import NodeReading, Reading
 from bluegreen.core.stamp import Expected, Stamp
 
@@ -70,6 +71,8 @@ class NodesRouter:
     :param nodes: in the one fixed order of writing
     """
 
+    limits = Limits()
+
     def __init__(self, service: str, nodes: Sequence[Node]) -> None:
         self.service = service
         self.nodes = tuple(nodes)
@@ -88,6 +91,8 @@ class NodesRouter:
     def renew(self, identity: Expected, lease: datetime) -> Reading:
         """Keep the later lease on every node that bears ``identity``; see ``core.ports.Renews``."""
         before = self.read()
+        if not before.reachable:
+            raise self._unreachable(before)
         if before.stamp is None or before.stamp.identity != identity or before.foreign:
             raise self._conflict(before, identity)
         bearing = [node for node in before.reachable if node.stamp and node.stamp.identity == identity]
@@ -107,6 +112,13 @@ class NodesRouter:
         return self.read()
 
     def _forward(self, to: Split, expected: Expected | None, stamp: Stamp, before: Reading) -> Reading:
+        if to.blue % self.limits.finest_step:
+            raise UnsupportedSplit(
+                f"wanted {to}, the finest step is {self.limits.finest_step} %",
+                service=self.service,
+                part="router",
+                next_step="nothing was moved; give canary steps that it can make",
+            )
         if before.unreachable:
             raise self._unreachable(before)
         waiting = [node for node in before.nodes if not _bears(node, to, stamp)]
@@ -182,6 +194,8 @@ class NodesRouter:
         except RouterError as error:
             text = f"{error.fact}; {error.next_step}" if error.next_step else error.fact
             return NodeReading(node.name, error=text, refused=not error.retryable)
+        except Exception as error:  # noqa: BLE001 - one node's nonsense must not keep the others from the way back
+            return NodeReading(node.name, error=f"unexpected {type(error).__name__}: {error}")
 
     def _each(self, ask: Callable[[Node], NodeReading]) -> list[NodeReading]:
         if len(self.nodes) == 1:

@@ -8,8 +8,9 @@ from typing import Any
 
 from airflow.sdk import BaseSensorOperator, Context
 
-from bluegreen.core.errors import ReleaseFinished, Unhealthy
+from bluegreen.core.errors import Unhealthy
 from bluegreen.edge import airflow_errors, connection_secrets, epoch_of, leave_out, plan_of
+from bluegreen.release.finished import not_finished
 from bluegreen.release.plan import Plan
 from bluegreen.release.watch import WatchSpec, baseline
 from bluegreen.release.wiring import ports_for
@@ -63,20 +64,14 @@ class WatchSensor(BaseSensorOperator):
 
     def _spec(self, context: Context, plan: Plan) -> WatchSpec:
         ports = ports_for(plan.service, connection_secrets, lambda line: self.log.info("%s", line))
-        epoch, stamp = epoch_of(context, [self.shift]), ports.router.read().stamp
-        if stamp and stamp.run == plan.run and stamp.phase.final:
-            raise ReleaseFinished(
-                f"finished: {stamp.release} is {stamp.phase}",
-                service=plan.service.service,
-                next_step="start a new release",
-            )
+        not_finished(ports, plan.run, ports.router.read())
         release, since = plan.service.release, ports.now()
         span = release.watch if self.canary is None else release.canary[self.canary].watch
         return WatchSpec(
             service=plan.service,
             run=plan.run,
             release=plan.release,
-            epoch=epoch,
+            epoch=epoch_of(context, [self.shift]),
             step=self.task_id,
             color=plan.idle,
             since=since,

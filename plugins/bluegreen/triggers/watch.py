@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from bluegreen.core.errors import BlueGreenError, SecretMissing
+from bluegreen.core.errors import SecretMissing
 from bluegreen.core.ports import Credentials
 from bluegreen.release.watch import WatchSpec, in_thread, watch
 from bluegreen.release.wiring import ports_for
@@ -34,12 +34,14 @@ class WatchTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield a ``WatchEnd`` as JSON."""
         spec = WatchSpec.model_validate(self.spec)
-        # Building the ports imports and opens files: not on the loop that carries other watches.
-        ports = await in_thread(lambda: ports_for(spec.service, _no_secrets, lambda line: self.log.info("%s", line)))
         try:
+            # Building the ports imports and opens files: not on the loop that carries other watches.
+            ports = await in_thread(
+                lambda: ports_for(spec.service, _no_secrets, lambda line: self.log.info("%s", line))
+            )
             end = (await watch(ports, spec)).model_dump(mode="json")
-        except BlueGreenError as error:
-            end = {"says": "error", "reason": f"the restore did not get through: {error}"}
+        except Exception as error:  # noqa: BLE001 - a trigger that raises is retried as a new, whole watch
+            end = {"says": "error", "reason": f"the watch broke off: {type(error).__name__}: {error}"}
         yield TriggerEvent(end)
 
 

@@ -24,6 +24,12 @@ def rule(**more):
     return ThresholdRule.model_validate({"type": "threshold", "metric": "error_rate", "max": 5} | more)
 
 
+def seen():
+    serving = Serving()
+    serving.add(sample(0))
+    return serving
+
+
 def series(*samples):
     made = Series(samples[0])
     for second, counters in enumerate(samples[1:], start=1):
@@ -89,10 +95,22 @@ def test_a_dead_color_counts_after_some_samples_in_a_row():
 
 def test_the_verdict_is_healthy_only_at_the_end_and_unhealthy_at_once():
     good, bad = series(sample(0), sample(100)), series(sample(0), sample(100, 50))
-    assert verdict([rule()], good, Serving(), GREEN, ended=False).says is Outlook.UNKNOWN
-    assert verdict([rule()], good, Serving(), GREEN, ended=True).says is Outlook.HEALTHY
-    assert verdict([rule()], bad, Serving(), GREEN, ended=False).says is Outlook.UNHEALTHY
+    assert verdict([rule()], good, seen(), GREEN, ended=False).says is Outlook.UNKNOWN
+    assert verdict([rule()], good, seen(), GREEN, ended=True).says is Outlook.HEALTHY
+    assert verdict([rule()], bad, seen(), GREEN, ended=False).says is Outlook.UNHEALTHY
 
 
 def test_missing_data_at_the_end_is_not_healthy():
-    assert verdict([rule()], series(sample(0), sample(3)), Serving(), GREEN, ended=True).says is Outlook.UNHEALTHY
+    assert verdict([rule()], series(sample(0), sample(3)), seen(), GREEN, ended=True).says is Outlook.UNHEALTHY
+
+
+def test_a_watch_without_any_sample_is_never_healthy():
+    blind = verdict([rule(no_data="ignore")], Series({}), Serving(), GREEN, ended=True)
+    assert blind.says is Outlook.UNHEALTHY
+    assert "no node tells whether both colors serve" in blind.reason
+
+
+def test_a_stretch_without_samples_is_named():
+    late = Series(sample(0))
+    late.add(300.0, sample(5000))
+    assert late.gaps == ["nothing was sampled for 300 s before 300 s"]

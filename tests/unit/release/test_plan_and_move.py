@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from bluegreen.catalog.models import CanaryStep
@@ -14,15 +16,19 @@ from bluegreen.core.errors import (
     ReleaseRefused,
     RouterUnreachable,
     TrafficConflict,
+    UnsupportedSplit,
 )
 from bluegreen.core.evidence import Counters, Proof
+from bluegreen.core.ports import Limits
 from bluegreen.core.stamp import Phase
 from bluegreen.release.adopt import adopt
 from bluegreen.release.deploy import deploy
+from bluegreen.release.drain import drain
 from bluegreen.release.move import move
 from bluegreen.release.plan import dry_run, plan
 from bluegreen.release.restore import restore
-from bluegreen.release.shift import shift
+from bluegreen.release.rollback import rollback
+from bluegreen.release.shift import settle, shift
 from tests.unit.release.world import World, request
 
 
@@ -54,8 +60,14 @@ def test_a_wrong_request_is_refused_before_anything_is_touched(world, asked, sen
 
 
 def test_shrinking_canary_steps_are_refused(world):
-    with pytest.raises(ValueError, match="canary shares must grow"):
+    with pytest.raises(ReleaseRefused, match=r"canary shares must grow, found \[50, 10\]; mend the params"):
         plan(world.ports(), request(canary=[CanaryStep(share=50), CanaryStep(share=10)]))
+
+
+def test_no_canary_at_all_needs_a_reason(world):
+    with pytest.raises(ReleaseRefused, match="no canary step is left and there is no reason"):
+        plan(world.ports(), request(canary=[]))
+    assert plan(world.ports(), request(canary=[], skip_reason="hotfix")).service.release.canary == ()
 
 
 def test_a_service_that_was_never_adopted_is_refused():
@@ -165,3 +177,79 @@ def test_a_move_to_an_unknown_color_is_refused(world):
     with pytest.raises(ReleaseRefused, match="unknown color 'red'; give idle, live, blue or green"):
         move(world.ports(), "red", run="mine.run", by="task")
     assert world.splits() == {"100/0"}
+
+
+def test_a_repeated_move_does_not_flip_the_traffic_back(world):
+    move(world.ports(), "idle", run="mine.run", by="task")
+    move(world.ports(), "idle", run="mine.run", by="task")
+    assert world.splits() == {"0/100"}
+
+
+def test_a_late_move_of_a_run_that_was_put_back_is_refused(world):
+    move(world.ports(), "idle", run="mine.run", by="first", share=10)
+    rollback(world.ports(), "rollback-1", "bad", "person")
+    with pytest.raises(ReleaseFinished, match="finished"):
+        move(world.ports(), "green", run="mine.run", by="second")
+    assert world.splits() == {"100/0"}
+
+
+def test_a_move_over_a_release_that_only_claimed_is_refused(world):
+    plan(world.ports(), request())
+    with pytest.raises(TrafficConflict, match="run-1@2 is under way"):
+        move(world.ports(), "idle", run="other.run", by="theirs")
+    assert world.splits() == {"100/0"}
+
+
+def test_the_full_switch_needs_as_many_healthy_servers_as_the_live_color_has(world):
+    release = plan(world.ports(), request())
+    world.serve(Color.GREEN, ready=1)
+    shift(world.ports(), release, "canary_1", 10, release.epoch)
+    with pytest.raises(NotServing, match="new color has 1 healthy servers, the old one 2"):
+        shift(world.ports(), release, "switch", 100, release.epoch + 1)
+    assert world.splits() == {"90/10"}
+
+
+def test_nodes_that_give_no_counts_are_not_believed_to_be_idle(world):
+    release = plan(world.ports(), request())
+    world.nodes[0].counts.clear()
+    with pytest.raises(DeployError, match="an unknown number of requests"):
+        deploy(world.ports(), release)
+    assert drain(world.ports(), Color.BLUE).in_flight is None
+
+
+def test_a_release_that_came_alive_again_is_not_put_back_by_the_next_plan(world):
+    release = plan(world.ports(), request())
+    switched = shift(world.ports(), release, "switch", 100, release.epoch)
+    world.wait(75)
+    reads = iter(range(99))
+
+    def renews_at_the_second_look():
+        if next(reads) == 1:
+            world.nodes[0].on_read = None
+            world.ports().router.renew((switched.epoch, release.release), world.time + timedelta(seconds=60))
+
+    world.nodes[0].on_read = renews_at_the_second_look
+    with pytest.raises(TrafficConflict, match="under way"):
+        plan(world.ports(), request("run-2", "3"))
+    assert world.splits() == {"0/100"}
+
+
+def test_a_split_finer_than_the_router_can_make_is_refused_before_anything_is_touched(world):
+    release = plan(world.ports(), request())
+    ports = world.ports()
+    ports.router.limits = Limits(finest_step=20)
+    with pytest.raises(UnsupportedSplit, match="finest step is 20 %"):
+        shift(ports, release, "canary_1", 10, release.epoch)
+    assert world.splits() == {"100/0"}
+
+
+def test_clients_that_follow_late_are_waited_for_before_the_next_deploy(world):
+    ports = world.ports()
+    ports.router.limits = Limits(follow_within=timedelta(seconds=30))
+    first = plan(ports, request())
+    deploy(ports, first)
+    settle(ports, first, shift(ports, first, "switch", 100, first.epoch).epoch)
+    second = plan(ports, request("run-2", "3"))
+    began = world.time
+    deploy(ports, second)
+    assert world.time - began >= timedelta(seconds=30)

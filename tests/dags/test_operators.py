@@ -1,0 +1,184 @@
+"""Operators and the trigger over a fake task instance: what they do with what other tasks left, or did not leave."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from bluegreen.catalog.models import Service
+from bluegreen.core.colors import Color
+from bluegreen.release.adopt import adopt
+from bluegreen.release.plan import plan
+from bluegreen.release.shift import settle, shift
+from tests.unit.release.test_watch import RealTime, canary
+from tests.unit.release.world import SERVICE, World, request
+
+
+class TaskInstance:
+    """Holds XComs by (task, key)."""
+
+    def __init__(self, left=None):
+        self.left, self.pushed = left or {}, {}
+
+    def xcom_pull(self, task_ids=None, key="return_value", dag_id=None, run_id=None):
+        return self.left.get((task_ids, key))
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
+
+
+def context(left=None, **params):
+    run = SimpleNamespace(run_id="run-1", dag_id="release__shop")
+    return {"ti": TaskInstance(left), "params": params, "dag_run": run, "dag": SimpleNamespace(tasks=[])}
+
+
+@pytest.fixture
+def world():
+    made = World()
+    adopt(made.ports(), "tests", "begin", "1")
+    made.release = plan(made.ports(), request())
+    made.runs[Color.GREEN] = "2"
+    return made
+
+
+def events(trigger):
+    async def collect():
+        return [event.payload async for event in trigger.run()]
+
+    return asyncio.run(collect())
+
+
+def test_a_spec_survives_the_trigger_table(monkeypatch):
+    import json
+
+    from bluegreen.triggers.watch import WatchTrigger
+
+    _, spec = canary(RealTime())
+    path, kwargs = WatchTrigger(spec.model_dump(mode="json")).serialize()
+    assert path == "bluegreen.triggers.watch.WatchTrigger"
+    assert type(spec).model_validate(json.loads(json.dumps(kwargs))["spec"]) == spec
+
+
+@pytest.mark.parametrize("broken", [OSError("disk"), KeyError("svname")])
+def test_a_watch_whose_proof_breaks_still_says_one_true_event(monkeypatch, broken):
+    from bluegreen.triggers import watch
+
+    world = RealTime()
+    _, spec = canary(world, lasts=30)
+    world.errors[Color.GREEN] = 0.5
+
+    def prove(split):
+        raise broken
+
+    monkeypatch.setattr(watch, "ports_for", lambda *_: replace(world.ports(), prove=prove))
+    (event,) = events(watch.WatchTrigger(spec.model_dump(mode="json")))
+    assert (event["says"], event["restored"]["outcome"], world.splits()) == ("unhealthy", "restored", {"100/0"})
+
+
+def test_a_trigger_that_cannot_even_begin_says_so_instead_of_beginning_anew(monkeypatch):
+    from bluegreen.triggers import watch
+
+    _, spec = canary(RealTime())
+
+    def no_ports(*_):
+        raise ImportError("no module named haproxy")
+
+    monkeypatch.setattr(watch, "ports_for", no_ports)
+    (event,) = events(watch.WatchTrigger(spec.model_dump(mode="json")))
+    assert event["says"] == "error"
+    assert "ImportError" in event["reason"]
+
+
+@pytest.fixture
+def two_services(monkeypatch, tmp_path):
+    from bluegreen.operators import way_back
+
+    services = {name: SERVICE.model_copy(update={"service": name}) for name in ("a", "b")}
+    catalog = SimpleNamespace(services=services, way_back={}, errors=())
+    monkeypatch.setattr(way_back, "services_folder", lambda: tmp_path)
+    monkeypatch.setattr(way_back, "load_all", lambda _: catalog)
+    monkeypatch.setattr(way_back, "_owner", lambda _: "run-1")
+    return way_back
+
+
+def test_a_plan_that_cannot_be_read_unguards_no_service(two_services, monkeypatch):
+    looked = []
+    monkeypatch.setattr(two_services, "ports_for", lambda service, _: service.service)
+    found = SimpleNamespace(action="none", says="well")
+    monkeypatch.setattr(two_services, "guard", lambda name, _: (looked.append(name), found)[1])
+    left = {("plan", "return_value"): {"service": {"of": "an older version"}}}
+    two_services.GuardOperator(task_id="guard").execute(context(left))
+    assert sorted(looked) == ["a", "b"]
+
+
+def test_one_service_that_breaks_keeps_no_other_from_the_guard_and_fails_the_task(two_services, monkeypatch):
+    from airflow.sdk.exceptions import AirflowException
+
+    looked = []
+
+    def guard(name, _):
+        if name == "a":
+            raise ZeroDivisionError("ours")
+        looked.append(name)
+        return SimpleNamespace(action="none", says="well")
+
+    monkeypatch.setattr(two_services, "ports_for", lambda service, _: service.service)
+    monkeypatch.setattr(two_services, "guard", guard)
+    with pytest.raises(AirflowException, match="a: ours"):
+        two_services.GuardOperator(task_id="guard").execute(context())
+    assert looked == ["b"]
+
+
+def test_the_verdict_asks_again_when_no_node_answers(world, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from bluegreen.operators.ending import VerdictOperator
+
+    settle(world.ports(), world.release, shift(world.ports(), world.release, "switch", 100, world.release.epoch).epoch)
+    for node in world.nodes:
+        node.reachable = False
+    monkeypatch.setattr(VerdictOperator, "way_back_ports", lambda *_: world.ports())
+    left = {("safe", "return_value"): {"outcome": "finished", "says": "settled"}}
+    with pytest.raises(Exception, match="unreachable") as raised:
+        VerdictOperator(task_id="verdict", service="shop").execute(context(left))
+    assert not isinstance(raised.value, AirflowFailException)  # which would not be tried again
+
+
+@pytest.mark.parametrize(
+    ("switch", "watch", "goes_on"),
+    [
+        ({"epoch": 4}, {"says": "healthy"}, "rollback"),
+        ({"epoch": 4, "release": "run-1@1"}, {"says": "healthy", "release": "run-1@1"}, "rollback"),
+        ({"epoch": 4, "release": "run-1@2"}, {"says": "healthy", "release": "run-1@1"}, "rollback"),
+        ({"epoch": 4, "release": "run-1@2"}, {"says": "unhealthy", "release": "run-1@2"}, "rollback"),
+        ({"epoch": 4, "release": "run-1@2"}, {"says": "healthy", "release": "run-1@2"}, "finish"),
+        (None, None, "rollback"),
+    ],
+)
+def test_what_an_earlier_attempt_left_does_not_promote(world, switch, watch, goes_on):
+    from bluegreen.operators.ending import OutcomeOperator
+
+    left = {
+        ("plan", "return_value"): world.release.as_json(),
+        ("switch", "return_value"): switch,
+        ("watch", "return_value"): watch,
+    }
+    assert OutcomeOperator(task_id="outcome").choose_branch(context(left)) == goes_on
+
+
+def test_a_run_without_a_plan_has_nothing_to_finish_or_put_back():
+    from bluegreen.operators.ending import OutcomeOperator
+
+    assert OutcomeOperator(task_id="outcome").choose_branch(context()) == []
+
+
+def test_a_deploy_may_take_as_long_as_the_service_file_allows():
+    from bluegreen.dagkit import release_dag
+
+    slow = {"type": "command", "command": ["x"], "timeout": "30s", "ready_within": "5m"}
+    service = Service.model_validate(SERVICE.frozen() | {"deploy": slow})
+    limit = release_dag(service).get_task("deploy").execution_timeout
+    assert limit > service.deploy.timeout + service.deploy.ready_within + service.release.drain
