@@ -182,3 +182,20 @@ def test_a_deploy_may_take_as_long_as_the_service_file_allows():
     service = Service.model_validate(SERVICE.frozen() | {"deploy": slow})
     limit = release_dag(service).get_task("deploy").execution_timeout
     assert limit > service.deploy.timeout + service.deploy.ready_within + service.release.drain
+
+
+def test_the_last_word_of_another_watch_is_not_taken_for_ours():
+    """Airflow on SQLite gives a deleted trigger's number to the next one: the old one's event comes to the new task."""
+    from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+    from bluegreen.sensors.watch import WatchSensor
+
+    _, spec = canary(RealTime())
+    told = spec.model_dump(mode="json")
+    sensor = WatchSensor(task_id="watch", service="shop", shift="switch")
+    word = {"release": spec.release, "says": "conflict", "reason": "somebody else moved the traffic"}
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.resume(context(), word | {"epoch": spec.epoch - 1}, told)
+    assert deferred.value.trigger.serialize()[1]["spec"] == told
+    with pytest.raises(AirflowFailException, match="somebody else moved"):
+        sensor.resume(context(), word | {"epoch": spec.epoch}, told)

@@ -23,12 +23,12 @@ def rollback(ports: Ports, run: str, why: str, by: str) -> Restored:
     stamp = ports.router.read().stamp
     if stamp is None:
         raise _refused(ports, "the router bears no stamp", f"bluegreen adopt {ports.name}")
-    # A try that was repeated finds its own words; they stand in the stamp as as_fields writes them.
-    own = " ".join(f"{by}: {why}".split())[:200]
-    if stamp.phase.final and stamp.phase is not Phase.SETTLED and stamp.run != run and stamp.why != own:
+    # The restore keeps the release's name in the stamp: a try that Airflow repeats knows its own write by these words.
+    ours = stamp.run == run or stamp.why.startswith(f"{by}: {run}: ")
+    if stamp.phase.final and stamp.phase is not Phase.SETTLED and not ours:
         raise _refused(ports, f"{stamp.release} is {stamp.phase} already ({stamp.why})", "start a release instead")
     if stamp.phase is not Phase.SETTLED:
-        found = restore(ports, why, by)
+        found = restore(ports, f"{run}: {why}", by)
         if found.outcome != "finished":
             return _back(ports, found)
         stamp = found.reading.stamp or stamp  # it settled in between

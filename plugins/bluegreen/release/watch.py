@@ -74,6 +74,7 @@ class WatchEnd(BaseModel):
     How a watch ended.
 
     :param release: run and claim that it watched
+    :param epoch: the shift that it watched
     :param says: ``healthy``, ``unhealthy``, or ``conflict``: somebody else moved the traffic
     :param reason: one line for people
     :param verdict: the numbers
@@ -85,6 +86,7 @@ class WatchEnd(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     release: str
+    epoch: int
     says: str
     reason: str
     verdict: Mapping[str, Any]
@@ -112,18 +114,20 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     try:
         found = await _sample(ports, spec, alive, renewing)
     except TrafficConflict as conflict:
-        return WatchEnd(release=spec.release, says="conflict", reason=str(conflict), verdict={}, verdict_at=ports.now())
+        return _end(spec, "conflict", str(conflict), {}, ports.now())
     finally:
         renewing.cancel()
     at = ports.now()
     ports.log(f"{spec.step}: {found.says}: {found.reason}")
-    end = WatchEnd(
-        release=spec.release, says=str(found.says), reason=found.reason, verdict=found.as_json(), verdict_at=at
-    )
+    end = _end(spec, str(found.says), found.reason, found.as_json(), at)
     if found.says is Outlook.HEALTHY:
         return end
     back = await in_thread(lambda: _restore(ports, spec, found.reason))
     return end.model_copy(update={"restored": back.as_json(), "restored_at": ports.now()})
+
+
+def _end(spec: WatchSpec, says: str, reason: str, verdict: Mapping[str, Any], at: datetime) -> WatchEnd:
+    return WatchEnd(release=spec.release, epoch=spec.epoch, says=says, reason=reason, verdict=verdict, verdict_at=at)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

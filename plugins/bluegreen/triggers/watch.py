@@ -41,7 +41,12 @@ class WatchTrigger(BaseTrigger):
             )
             end = (await watch(ports, spec)).model_dump(mode="json")
         except Exception as error:  # noqa: BLE001 - a trigger that raises is retried as a new, whole watch
-            end = {"says": "error", "reason": f"the watch broke off: {type(error).__name__}: {error}"}
+            end = {
+                "release": spec.release,
+                "epoch": spec.epoch,
+                "says": "error",
+                "reason": f"the watch broke off: {type(error).__name__}: {error}",
+            }
         yield TriggerEvent(end)
 
 

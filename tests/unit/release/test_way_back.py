@@ -8,7 +8,7 @@ import pytest
 
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import NotProven, NotServing, RouterUnreachable, SecretMissing
+from bluegreen.core.errors import NotProven, NotServing, ReleaseRefused, RouterUnreachable, SecretMissing
 from bluegreen.core.ports import Deployed
 from bluegreen.release.adopt import adopt
 from bluegreen.release.guard import guard
@@ -99,6 +99,8 @@ def test_a_rollback_that_airflow_repeats_is_a_success_again(world):
     shifted(world)
     assert rollback(world.ports(), "rollback-1", "please", "person").outcome == "restored"
     assert rollback(world.ports(), "rollback-1", "please", "person").outcome == "already"
+    with pytest.raises(ReleaseRefused, match="already"):  # another run, in the same words
+        rollback(world.ports(), "rollback-2", "please", "person")
 
 
 def test_the_guard_reports_a_stranded_service_each_time(world):
