@@ -39,8 +39,9 @@ console = Console(highlight=False)
 def main() -> None:
     """Run the demo; the exit code says whether everything was so."""
     options = _options()
-    # A SIGTERM ends it as Ctrl-C does: through every `finally`.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    # Each ends it through every `finally`; a shell that starts it in the background would have Ctrl-C ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     began = time.monotonic()
     try:
         with _stack(options.port) as (shop, airflow, load):
@@ -48,6 +49,7 @@ def main() -> None:
             results = [_release(rest, shop, load, GOOD), _release(rest, shop, load, BAD)]
             ok = _tell(shop, results, load, time.monotonic() - began)
             if options.keep:
+                load.start()  # without traffic, no further release would have evidence
                 _keep(airflow, shop)
     except KeyboardInterrupt:
         console.print("\ninterrupted: everything was stopped")
