@@ -1,0 +1,69 @@
+"""``make demo`` as a newcomer runs it: its exit code, its report, and what a signal and a taken port do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+
+from demo.processes import LOOPBACK
+from demo.shop import ROOT
+
+PORT = 28080
+REPORT = ROOT / "build" / "demo-report.json"
+
+
+def demo(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "demo.main", "--port", str(PORT), *arguments]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def left_behind() -> list[str]:
+    """Processes that still run out of the demo's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if str(ROOT / "build" / "demo") in line:
+            found.append(line)
+    return found
+
+
+def test_a_good_version_goes_live_and_a_bad_one_puts_itself_back():
+    REPORT.unlink(missing_ok=True)
+    running = demo()
+    said, _ = running.communicate(timeout=300)
+    assert running.returncode == 0, said
+    shop = json.loads(REPORT.read_text())["services"]["shop"]
+    assert (shop["good"], shop["bad"], shop["failed_by_release"]) == ("promoted", "restored", 0), said
+    assert shop["requests"] > 1000
+    assert 0 < shop["harmed_by_bad_version"] < shop["requests"] / 10
+    assert shop["verdict_to_restored_s"] is not None
+    assert left_behind() == []
+
+
+def test_a_signal_in_the_middle_stops_everything_that_was_started():
+    running = demo()
+    time.sleep(8)  # the nodes and a part of Airflow run
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 130, said
+    assert left_behind() == []
+
+
+def test_a_taken_port_is_named_with_its_holder_and_the_way_out():
+    with socket.create_server((LOOPBACK, PORT + 1)):
+        running = demo()
+        said, _ = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert str(PORT + 1) in said
+    assert "make demo PORT=" in said
+    assert str(os.getpid()) in said
