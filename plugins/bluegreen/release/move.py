@@ -8,7 +8,6 @@ from datetime import timedelta
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import (
     BlueGreenError,
-    NotProven,
     NotServing,
     ReleaseRefused,
     TrafficConflict,
@@ -18,7 +17,7 @@ from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.finished import not_finished
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
-from bluegreen.release.shift import Shifted
+from bluegreen.release.shift import Shifted, proved
 
 
 def move(  # each of them is the caller's to choose
@@ -39,7 +38,7 @@ def move(  # each of them is the caller's to choose
     reading = ports.router.read()
     stamp = _ours(ports, reading, run)
     if stamp.run == run and stamp.step == by and stamp.phase is Phase.SETTLED and reading.split:
-        return _proved(ports, reading.split, reading, stamp)  # Airflow repeats tasks: this one is done
+        return proved(ports, reading.split, reading, stamp)  # Airflow repeats tasks: this one is done
     color = _color(ports, to, stamp, reading)
     if not ports.health(reading, color).serves:
         raise NotServing("has no healthy server", service=ports.name, part=color, next_step="nothing was moved")
@@ -58,15 +57,7 @@ def move(  # each of them is the caller's to choose
 
 
 def _write(ports: Ports, to: Split, before: Stamp, mark: Stamp) -> Shifted:
-    return _proved(ports, to, ports.router.shift(to, before.identity, mark), mark)
-
-
-def _proved(ports: Ports, to: Split, reading: Reading, mark: Stamp) -> Shifted:
-    proof = ports.prove(to)
-    ports.log(f"{reading.says()}; {proof.says}: {proof.reason}")
-    if proof.proven is False:
-        raise NotProven(proof.reason, service=ports.name, part=mark.step, next_step="put back; see bluegreen check")
-    return Shifted(mark.epoch, reading, proof)
+    return proved(ports, to, ports.router.shift(to, before.identity, mark), mark)
 
 
 def _settled(mark: Stamp) -> Stamp:

@@ -77,9 +77,14 @@ def settle(ports: Ports, plan: Plan, epoch: int) -> Shifted:
     return _write(ports, plan, 100, epoch, stamp)
 
 
-def _write(ports: Ports, plan: Plan, share: int, epoch: int, stamp: Stamp) -> Shifted:
-    to = Split.giving(plan.idle, share)
-    reading = ports.router.shift(to, (epoch, plan.release), stamp)
+def proved(ports: Ports, to: Split, reading: Reading, stamp: Stamp) -> Shifted:
+    """
+    Ask the entry whether a write arrived.
+
+    :param reading: the router after the write
+    :param stamp: what was written
+    :raises NotProven: the entry says otherwise
+    """
     ports.log(f"written: {reading.says()}")
     proof = ports.prove(to)
     ports.log(f"{proof.says}: {proof.reason}")
@@ -88,6 +93,11 @@ def _write(ports: Ports, plan: Plan, share: int, epoch: int, stamp: Stamp) -> Sh
             proof.reason, service=ports.name, part=stamp.step, next_step="the release is put back; see bluegreen check"
         )
     return Shifted(stamp.epoch, reading, proof)
+
+
+def _write(ports: Ports, plan: Plan, share: int, epoch: int, stamp: Stamp) -> Shifted:
+    to = Split.giving(plan.idle, share)
+    return proved(ports, to, ports.router.shift(to, (epoch, plan.release), stamp), stamp)
 
 
 def _stamp(
