@@ -36,7 +36,7 @@ WAY_BACK: dict[str, Any] = {
 
 def connection_secrets(connection_id: str) -> Credentials:
     """
-    Return an Airflow connection's login and password.
+    Return an Airflow connection's secrets, and where they are for.
 
     :raises SecretMissing: there is no such connection
     """
@@ -46,7 +46,18 @@ def connection_secrets(connection_id: str) -> Credentials:
         raise SecretMissing(
             "there is no such Airflow connection", part=connection_id, next_step="airflow connections add …"
         ) from missing
-    return Credentials(connection.login or "", connection.password or "")
+    return credentials_of(connection)
+
+
+def credentials_of(connection: Any) -> Credentials:
+    """Return what an Airflow connection holds."""
+    return Credentials(
+        connection.login or "",
+        connection.password or "",
+        connection.host or "",
+        connection.port,
+        connection.extra_dejson or {},
+    )
 
 
 @contextmanager

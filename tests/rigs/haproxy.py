@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
-from bluegreen.routers import haproxy_host
+from bluegreen.hosts import host_files
 from bluegreen.routers.haproxy import HAProxyRouter
 from bluegreen.routers.nodes import NodesRouter
 from demo.haproxy import HAProxyNode, StaticBackends, haproxy_binary
@@ -123,7 +123,7 @@ class HAProxyRig:
 
     def kill_writer(self, at: int, write: Callable[[HAProxyRouter], Any]) -> bool:
         def work() -> None:
-            haproxy_host.checkpoint = dying_at(at)
+            host_files.checkpoint = dying_at(at)
             write(self.router())
 
         return ended(in_child(work)) == "killed"

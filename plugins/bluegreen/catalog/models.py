@@ -56,6 +56,19 @@ class Entry(Section):
     connection: ConnectionId | None = Field(None, description="login of proof and smoke requests (HTTP basic)")
 
 
+class Ssh(Section):
+    """A host that is reached over SSH; its key must be known."""
+
+    host: str = Field(min_length=1, description="name or address")
+    port: int = Field(22, ge=1, le=65535)
+    connection: ConnectionId | None = Field(
+        None, description="Airflow connection of type ssh: login, key or password; without one the user's own key"
+    )
+    known_hosts: Path | None = Field(None, description="instead of ~/.ssh/known_hosts")
+    sudo: bool = Field(False, description="run the commands there as root; sudo must ask for no password")
+    python: str = Field("python3", min_length=1, description="Python 3.9 or later on that host")
+
+
 class HAProxyNode(Section):
     """One HAProxy process that carries the service."""
 

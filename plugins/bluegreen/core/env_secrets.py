@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
@@ -66,7 +66,17 @@ def _from_uri(value: str, variable: str) -> Credentials:
         found = ""
     if not found:
         _refuse(variable, "neither a readable URI nor JSON", "write type://login:password@host, quoted for URLs")
-    return Credentials(unquote(address.username or ""), unquote(address.password or ""))
+    login, password, host = (unquote(word or "") for word in (address.username, address.password, address.hostname))
+    try:
+        return Credentials(login, password, host, address.port, _extra(dict(parse_qsl(address.query))))
+    except ValueError:
+        _refuse(variable, "its port or its extra cannot be read", "write type://login:password@host:port?key=value")
+
+
+def _extra(words: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the type's own fields; Airflow writes them as one JSON object where a URL cannot say them."""
+    whole = words.get("__extra__")
+    return json.loads(whole) if whole else dict(words)
 
 
 def _from_json(value: str, variable: str) -> Credentials:
@@ -79,10 +89,12 @@ def _from_json(value: str, variable: str) -> Credentials:
 def _credentials(entry: Any) -> Credentials:
     if not isinstance(entry, dict):
         raise TypeError
-    login, password = (entry.get(key) or "" for key in ("login", "password"))
-    if not isinstance(login, str) or not isinstance(password, str):
+    login, password, host = (entry.get(key) or "" for key in ("login", "password", "host"))
+    port, extra = entry.get("port") or None, entry.get("extra") or {}
+    extra = json.loads(extra) if isinstance(extra, str) else extra
+    if not all(isinstance(word, str) for word in (login, password, host)) or not isinstance(extra, dict):
         raise TypeError
-    return Credentials(login, password)
+    return Credentials(login, password, host, int(port) if port else None, extra)
 
 
 def _from_file(path: Path, connection_id: str) -> Credentials | None:
@@ -99,7 +111,7 @@ def _from_file(path: Path, connection_id: str) -> Credentials | None:
         return None
     try:
         return _credentials(entry)
-    except TypeError:
+    except (TypeError, ValueError):
         _refuse(f"{path}: {connection_id}", "found no login and password", "write id: {login: …, password: …}")
 
 

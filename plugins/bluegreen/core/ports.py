@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.evidence import NodeCounters, Proof
@@ -182,14 +182,20 @@ class Prover(Protocol):
 @dataclass(frozen=True)
 class Credentials:
     """
-    One connection's secrets. Never printed.
+    One connection: secrets, and where they are for. Never printed.
 
     :param login: user name
     :param password: password or token
+    :param host: name or address; empty where the service file says it
+    :param port: TCP port, or None
+    :param extra: the connection type's own fields, such as ``private_key`` of ``ssh``
     """
 
     login: str = ""
     password: str = ""
+    host: str = ""
+    port: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return "Credentials(***)"

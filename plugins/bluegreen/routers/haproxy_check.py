@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
+from bluegreen.hosts.host_files import Trouble
 from bluegreen.routers import haproxy_config, haproxy_host
 
 SOCKET_TIMEOUT = 2.0
@@ -56,7 +57,7 @@ class NodeCheck:
             used = yield from self._configuration()
             if used:
                 yield from self._state()
-        except haproxy_host.Trouble as trouble:
+        except Trouble as trouble:
             yield self._finding(f"socket-{trouble.kind}", trouble.fact, trouble.mend)
         yield from self._writable()
         if self.entry:
@@ -95,7 +96,7 @@ class NodeCheck:
         try:
             text = haproxy_host.load(haproxy_host.map_file(self.config))
             haproxy_host.parse(text, haproxy_host.map_file(self.config))
-        except haproxy_host.Trouble as trouble:
+        except Trouble as trouble:
             mend = f"{trouble.mend}; mount its folder here and name it as `file`, or run where it is"
             yield self._finding("map-file", f"{trouble.fact}: the split would not survive a reload", mend)
             return

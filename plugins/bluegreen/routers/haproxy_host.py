@@ -1,7 +1,7 @@
 """
 What happens on the host of one HAProxy node: the map file and HAProxy's run time, read and swapped under one lock.
 
-Standard library of Python 3.9 only, and nothing of ours: the same file also runs as ``python3 - JSON`` behind an ssh.
+Standard library of Python 3.9 only, and of ours no more than ``hosts.host_*``: it also runs on far hosts (``hosts.bundle``).
 
 The service's map holds ``green <share>``, which the configuration routes by, and the stamp. HAProxy refuses to start
 on a map of numbers with a word as a value, so that a stamp's word stands in the key: ``stamp.epoch=5 0``. The file is
@@ -12,43 +12,28 @@ stamp, which stands in where the file was lost or overwritten by somebody.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import json
 import os
 import re
 import socket
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 from urllib.parse import quote, unquote
+
+from bluegreen.hosts import host_files, host_stamp
+from bluegreen.hosts.host_files import Trouble, locked, rename, write_beside
 
 Config = dict[str, Any]
 Entries = dict[str, str]
 
 STAMP = "stamp."
+MAP_FILE = "map file"
 HEADER = "# The split of one service and its stamp, written by Airflow Blue-Green: green <share in per cent>"
 ADMIN = "give the stats socket `level admin` in haproxy.cfg and reload"
 INITIAL = "write one line, `green 0` (or `green 100` where green is live)"
 MEND_STAMP = f"mend it; when no release is under way, take the {STAMP}… lines out"
 _PLAIN = "@:/+~,!()[]"  # what else of ASCII may stand in a key as it is
-_WORDS = {"epoch": r"[1-9]\d*", "split": r"\d+/\d+", "release": r".+", "step": r".+", "phase": r"[a-z]+"}
-
-
-class Trouble(Exception):
-    """
-    Why it cannot be done.
-
-    :param kind: unreachable, refused, conflict or unsettled
-    :param fact: what was found
-    :param mend: what to do
-    """
-
-    def __init__(self, kind: str, fact: str, mend: str) -> None:
-        self.kind, self.fact, self.mend = kind, fact, mend
-        super().__init__(fact)
 
 
 class State(NamedTuple):
@@ -65,13 +50,7 @@ class State(NamedTuple):
     @property
     def version(self) -> list[Any]:
         """Return what a writer compares: split, epoch, release, step, phase."""
-        if not self.fields:
-            return [self.split]
-        return [self.split, int(self.fields["epoch"]), *(self.fields[key] for key in ("release", "step", "phase"))]
-
-
-def checkpoint(name: str) -> None:
-    """Mark the border between two steps of a write; tests put a kill or a reload here."""
+        return host_stamp.version(self.split, self.fields)
 
 
 def read(config: Config) -> dict[str, Any]:
@@ -83,7 +62,7 @@ def read(config: Config) -> dict[str, Any]:
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(Trouble):  # who may not lock, or meets a hung writer, still reads
-            stack.enter_context(_locked(config, fcntl.LOCK_SH, patience=0.5))
+            stack.enter_context(locked(map_file(config), fcntl.LOCK_SH, patience=0.5))
         return _answer(config, _state(config))
 
 
@@ -94,15 +73,14 @@ def swap(config: Config, version: list[Any], fields: Entries) -> dict[str, Any]:
     :param version: what ``State.version`` must be
     :param fields: ``split`` and, unless the node is to have none, the stamp
     """
-    with _locked(config, fcntl.LOCK_EX, patience=config.get("lock_timeout", 5.0)):
+    with locked(map_file(config), fcntl.LOCK_EX, patience=config.get("lock_timeout", 5.0)):
         before = _state(config)
-        if before.version != list(version):
-            raise Trouble("conflict", f"expected {_says(version)}, found {_says(before.version)}", "read again")
-        way_back = fields.get("phase") in ("restored", "stranded")
-        if not way_back:  # which needs the old color to serve and nothing else, and mends a lost file
+        host_stamp.require_version(version, before.version)
+        way_back = host_stamp.way_back(fields)
+        if not way_back:  # which mends a lost file, too
             _require_sound(config, before)
-        entries = {**_entries(_with_later_lease(before, fields)), **before.kept}
-        checkpoint("compared")
+        entries = {**_entries(host_stamp.with_later_lease(before.fields, fields)), **before.kept}
+        host_files.checkpoint("compared")
         _write(config, entries, before.comments, durable_or_nothing=not way_back)
         return _answer(config, _state(config))
 
@@ -191,15 +169,7 @@ def server_status(row: dict[str, str]) -> str:
 
 def load(path: Path) -> str:
     """Return the map file's text."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise Trouble("refused", f"there is no map file {path}", INITIAL) from error
-    except UnicodeDecodeError as error:
-        raise Trouble("refused", f"the map file {path} is garbled: it is no text", INITIAL) from error
-    except OSError as error:
-        mend = f"let user id {os.geteuid()} read it"
-        raise Trouble("refused", f"the map file {path} cannot be read: {error.strerror}", mend) from error
+    return host_files.load(path, MAP_FILE, INITIAL)
 
 
 def parse(text: str, path: Path) -> Entries:
@@ -212,12 +182,14 @@ def parse(text: str, path: Path) -> Entries:
         if not value or key in entries or key == "#":  # HAProxy takes an indented # for a key
             what = "is there twice" if key in entries else "is no `key value`"
             raise Trouble(
-                "refused", f"the map file {path} is garbled: line {number}, {line.strip()!r}, {what}", INITIAL
+                "refused", f"the {MAP_FILE} {path} is garbled: line {number}, {line.strip()!r}, {what}", INITIAL
             )
         entries[key] = value
     if not re.fullmatch(r"\d{1,2}|100", entries.get("green", "")):
         found = f"`green {entries['green']}`" if "green" in entries else "no line `green <share>`"
-        raise Trouble("refused", f"the map file {path} is garbled: it has {found}, wanted a share of 0 to 100", INITIAL)
+        raise Trouble(
+            "refused", f"the {MAP_FILE} {path} is garbled: it has {found}, wanted a share of 0 to 100", INITIAL
+        )
     stamp_of(entries)
     return entries
 
@@ -226,10 +198,7 @@ def stamp_of(entries: Entries) -> Entries:
     """Words of the stamp; none where there is none."""
     words = [key[len(STAMP) :].partition("=") for key in entries if key.startswith(STAMP)]
     fields = {name: unquote(value) for name, _, value in words}
-    for name, pattern in _WORDS.items() if fields else ():
-        if not re.fullmatch(pattern, fields.get(name, ""), re.DOTALL):
-            fact = f"the map's stamp is garbled: {name} is {fields.get(name, 'not there')!r}"
-            raise Trouble("refused", fact, MEND_STAMP)
+    host_stamp.require_words(fields, "the map's stamp", MEND_STAMP)
     return fields
 
 
@@ -323,116 +292,37 @@ def _require_sound(config: Config, before: State) -> None:
             raise Trouble("refused", fact, f"nothing was touched; haproxy.cfg's backends are {there}")
 
 
-def _with_later_lease(before: State, fields: Entries) -> Entries:
-    same = all(before.fields.get(key) == fields.get(key) for key in ("epoch", "release", "step", "phase"))
-    leases = (before.fields.get("lease", "-"), fields.get("lease", "-"))
-    return {**fields, "lease": max(leases)} if same and "-" not in leases else fields
-
-
 def _entries(fields: Entries) -> Entries:
     stamp = {f"{STAMP}{name}={quote(word, _PLAIN)}": "0" for name, word in fields.items()} if "epoch" in fields else {}
     return {"green": fields["split"].partition("/")[2], **stamp}
-
-
-def _says(version: list[Any]) -> str:
-    split, *stamp = version
-    return f"{split}, epoch {stamp[0]} ({stamp[3]}) of {stamp[1]}" if stamp else f"{split}, no stamp"
 
 
 def _word(path: str) -> str:
     return re.sub(r"([\\ ;])", r"\\\1", path)
 
 
-@contextlib.contextmanager
-def _locked(config: Config, kind: int, patience: float) -> Iterator[None]:
-    path, end = Path(f"{map_file(config)}.lock"), time.monotonic() + patience
-    with _refusing(f"the lock {path} cannot be opened", path.parent):
-        # flock needs no more than reading, so that several users can share the lock.
-        lock = os.open(path, os.O_RDONLY | (0 if path.exists() else os.O_CREAT), 0o644)
-    try:
-        while not _try_lock(lock, kind):
-            if time.monotonic() > end:
-                raise Trouble("unreachable", f"another writer holds {path}", f"see which one: fuser {path}")
-            time.sleep(0.005)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _try_lock(lock: int, kind: int) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _write(config: Config, entries: Entries, comments: list[str], *, durable_or_nothing: bool) -> None:
     lost = temporary = None
     try:
-        temporary = _write_beside(map_file(config), comments or [HEADER], entries)
+        temporary = write_beside(map_file(config), MAP_FILE, _text(comments or [HEADER], entries))
     except Trouble as trouble:
         if durable_or_nothing:
             raise
         lost = trouble  # the way back at least stops the harm
-    checkpoint("written")
+    host_files.checkpoint("written")
     commit = _prepare(config, entries)
-    checkpoint("prepared")
+    host_files.checkpoint("prepared")
     if temporary:
-        _rename(temporary, map_file(config))
-    checkpoint("renamed")
+        rename(temporary, map_file(config), MAP_FILE)
+    host_files.checkpoint("renamed")
     _commit(config, entries, commit)
-    checkpoint("committed")
+    host_files.checkpoint("committed")
     if lost:
         raise Trouble("unsettled", f"in force until HAProxy is reloaded, but not durable: {lost.fact}", lost.mend)
 
 
-def _write_beside(path: Path, comments: list[str], entries: Entries) -> Path:
-    """Write the new file beside the old one, with its owner and mode."""
-    text = "".join(f"{line}\n" for line in [*comments, *(f"{key} {value}" for key, value in entries.items())])
-    temporary = Path(f"{path}.new")
-    with _refusing(f"the map file {path} cannot be written", path.parent):
-        temporary.unlink(missing_ok=True)  # of a writer that was killed
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
-            _keep_owner(path, file.fileno())
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    return temporary
-
-
-def _keep_owner(path: Path, target: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        old = path.stat()
-        for user in (-1, old.st_uid):  # who is not root can at most keep the group
-            with contextlib.suppress(PermissionError):
-                os.fchown(target, user, old.st_gid)
-        os.fchmod(target, old.st_mode & 0o7777)
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    with _refusing(f"the map file {path} cannot be replaced", path.parent):
-        temporary.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-@contextlib.contextmanager
-def _refusing(fact: str, folder: Path) -> Iterator[None]:
-    mends = {
-        errno.EACCES: f"let user id {os.geteuid()} write in {folder}",
-        errno.EROFS: f"mount the disk of {folder} read-write",
-        errno.ENOSPC: f"make room on the disk of {folder}",
-        errno.ENOENT: f"make {folder}, or give the map's path as seen from here as `file`",
-        errno.EBUSY: f"mount the folder {folder}, not the single file",
-    }
-    try:
-        yield
-    except OSError as error:
-        raise Trouble("refused", f"{fact}: {error.strerror}", mends.get(error.errno or 0, mends[13])) from error
+def _text(comments: list[str], entries: Entries) -> str:
+    return "".join(f"{line}\n" for line in [*comments, *(f"{key} {value}" for key, value in entries.items())])
 
 
 def _prepare(config: Config, entries: Entries) -> str:
@@ -469,14 +359,5 @@ def _commit(config: Config, entries: Entries, commit: str) -> None:
         time.sleep(0.02)
 
 
-def main(call: dict[str, Any]) -> dict[str, Any]:
-    """Run one function by name, and say trouble as a value: ``{"do": "read", "with": {"config": …}}``."""
-    functions: dict[str, Any] = {"read": read, "swap": swap, "make_ready": make_ready}
-    try:
-        return {"done": functions[call["do"]](**call["with"])}
-    except Trouble as trouble:
-        return {"trouble": [trouble.kind, trouble.fact, trouble.mend]}
-
-
-if __name__ == "__main__":
-    json.dump(main(json.loads(sys.argv[1])), sys.stdout)
+FUNCTIONS = {"read": read, "swap": swap, "make_ready": make_ready, "ask": ask}
+"""What may be called from outside; see ``host_files.answer``."""

@@ -39,6 +39,7 @@ URIS = [
     "generic://host",
     "generic://",
     "http://me:pass@host?timeout=5",
+    "ssh://me@host:2222?__extra__=%7B%22private_key%22%3A+%22a%5Cnb%22%7D",
     "my-type+x://me:pa+ss@host",
 ]
 
@@ -50,14 +51,21 @@ def test_a_uri_is_read_as_airflow_reads_it(uri):
     airflow = Connection.from_uri(uri, "x")
     found = EnvironmentSecrets({"AIRFLOW_CONN_SHOP_DB": uri})("shop_db")
     assert (found.login, found.password) == (airflow.login or "", airflow.password or "")
+    assert (found.port, found.extra) == (airflow.port, airflow.extra_dejson)
+    assert found.host == (airflow.host or "").removeprefix("https://")
 
 
 def test_json_is_read_as_airflow_reads_it():
     from airflow.sdk import Connection
 
-    value = json.dumps({"conn_type": "http", "login": "me", "password": HIDDEN, "extra": {"a": 1}})
+    value = json.dumps(
+        {"conn_type": "http", "login": "me", "password": HIDDEN, "host": "h", "port": "8443", "extra": {"a": 1}}
+    )
     airflow = Connection.from_json(value, conn_id="x")
-    assert EnvironmentSecrets({"AIRFLOW_CONN_X": value})("x") == Credentials(airflow.login, airflow.password)
+    wanted = Credentials(airflow.login, airflow.password, airflow.host, airflow.port, airflow.extra_dejson)
+    assert (
+        EnvironmentSecrets({"AIRFLOW_CONN_X": value})("x") == wanted == Credentials("me", HIDDEN, "h", 8443, {"a": 1})
+    )
 
 
 def test_json_without_password():
@@ -66,7 +74,7 @@ def test_json_without_password():
 
 def test_the_process_environment_is_the_default(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_SHOP.DB-1", "http://me:pw@h")
-    assert EnvironmentSecrets()("shop.db-1") == Credentials("me", "pw")
+    assert EnvironmentSecrets()("shop.db-1") == Credentials("me", "pw", "h")
 
 
 def test_credentials_are_never_printed():
@@ -93,6 +101,9 @@ def test_one_that_the_file_lacks_names_both_ways(file):
         (f"a://b://c://{HIDDEN}", "neither a readable URI nor JSON"),
         (f'{{"password": "{HIDDEN}"', "not a readable JSON connection"),
         (f'{{"password": ["{HIDDEN}"]}}', "not a readable JSON connection"),
+        (f'{{"password": "{HIDDEN}", "port": "ssh"}}', "not a readable JSON connection"),
+        (f"ssh://me:{HIDDEN}@host:ssh", "its port or its extra cannot be read"),
+        (f"ssh://me:{HIDDEN}@host?__extra__=[", "its port or its extra cannot be read"),
     ],
 )
 def test_a_garbled_variable_is_refused_without_showing_it(value, fact):
@@ -105,7 +116,7 @@ def test_a_file_of_ours(file):
 
 def test_the_variable_counts_before_the_file(file):
     both = {"BLUEGREEN_SECRETS": str(file), "AIRFLOW_CONN_SHOP_DB": "http://you:else@h"}
-    assert EnvironmentSecrets(both)("shop_db") == Credentials("you", "else")
+    assert EnvironmentSecrets(both)("shop_db") == Credentials("you", "else", "h")
 
 
 def test_a_json_file(file):

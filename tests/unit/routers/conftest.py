@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 
 from bluegreen.catalog import models
+from bluegreen.hosts import bundle, host_files
 from bluegreen.routers import haproxy_host
 from bluegreen.routers.haproxy import HAProxyRouter
 from demo.haproxy import HAProxyNode
@@ -54,6 +58,15 @@ def router_of(node: HAProxyNode, *, backends: Any = None, probing: bool = True, 
     return HAProxyRouter(SERVICE, model, models.Entry(url="http://shop.test") if probing else None)
 
 
+def far(call: dict[str, Any], *before: str) -> Any:
+    """Run the host program as a far host does, with nothing of ours on the path; ``before`` stands before Python."""
+    command = [*before, sys.executable, "-I", "-c", bundle.BOOT]
+    lines = f"{json.dumps(bundle.text(haproxy_host))}\n{json.dumps(call)}\n"
+    done = subprocess.run(command, input=lines, capture_output=True, check=False, text=True, timeout=20)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], Any]], None]:
     """Let something happen once, at a checkpoint of the next write."""
@@ -65,6 +78,6 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], Any]], No
             if name == place and todo:
                 todo.pop()()
 
-        monkeypatch.setattr(haproxy_host, "checkpoint", checkpoint)
+        monkeypatch.setattr(host_files, "checkpoint", checkpoint)
 
     return arrange

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,7 +21,7 @@ from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.routers import haproxy_check, haproxy_host
 from demo.processes import wait_until
 from tests.rigs.people import NOBODY, PersonError, as_nobody
-from tests.unit.routers.conftest import router_of
+from tests.unit.routers.conftest import far, router_of
 
 pytestmark = pytest.mark.haproxy
 
@@ -82,18 +80,12 @@ def test_who_may_not_lock_still_reads(rig: Any, a_node: Any) -> None:
 
 def _on_a_read_only_disk(node: Any, call: dict[str, Any]) -> dict[str, Any]:
     """Run the host program as over ssh, with the map's folder mounted read-only in a mount namespace of its own."""
-    folder, program = node.map_path.parent, Path(haproxy_host.__file__)
-    mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder} && exec "
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mount + '"$@"', "sh", sys.executable, "-", json.dumps(call)],
-        stdin=program.open("rb"),
-        capture_output=True,
-        check=False,
-        timeout=20,
-    )
-    if done.returncode:
-        pytest.skip(f"no mount namespace here, so no read-only disk: {done.stderr.decode().strip()}")
-    return json.loads(done.stdout)
+    folder = node.map_path.parent
+    mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+    probe = subprocess.run(["unshare", "--mount", "sh", "-c", mount], capture_output=True, check=False, timeout=20)
+    if probe.returncode:
+        pytest.skip(f"no mount namespace here, so no read-only disk: {probe.stderr.decode().strip()}")
+    return far(call, "unshare", "--mount", "sh", "-c", mount + ' && exec "$@"', "sh")
 
 
 def test_read_only_disk(rig: Any) -> None:

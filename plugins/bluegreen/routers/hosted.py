@@ -1,0 +1,124 @@
+"""
+Routers whose split is a file on each node's host: what their nodes share.
+
+A host program (``haproxy_host``, ``nginx_host``) reads and swaps the file under one lock, here or over SSH; this module
+turns its answers into readings and its trouble into errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.errors import NotSettled, RouterError, RouterRefused, RouterUnreachable, TrafficConflict
+from bluegreen.core.evidence import Counters, NodeCounters
+from bluegreen.core.reading import Health, NodeReading, Reading
+from bluegreen.core.stamp import Expected, Stamp
+from bluegreen.hosts.host_files import Trouble
+from bluegreen.hosts.places import Place
+from bluegreen.routers.nodes import NodesRouter, Version, Write
+
+_ERRORS: Mapping[str, type[RouterError]] = {
+    "unreachable": RouterUnreachable,
+    "refused": RouterRefused,
+    "conflict": TrafficConflict,
+    "unsettled": NotSettled,
+}
+
+
+class HostedNode:
+    """
+    One node of one service behind a host program; implements ``nodes.Node``.
+
+    :param service: name in the catalog
+    :param name: the node's name in the catalog
+    :param place: where the host program runs
+    :param config: what the host program wants to know
+    """
+
+    mend_stamp: ClassVar[str] = "mend the stamp"
+
+    def __init__(self, service: str, name: str, place: Place, config: Mapping[str, Any]) -> None:
+        self.service, self.name, self.place, self.config = service, name, place, dict(config)
+
+    def read(self) -> NodeReading:
+        """Ask the node for file, run time and servers."""
+        with self.errors():
+            return self._reading(self.place.call("read", config=self.config))
+
+    def write(self, write: Write, version: Version) -> NodeReading:
+        """Compare and set under the node's lock, durable and in force."""
+        fields = {**(write.stamp.as_fields() if write.stamp else {}), "split": str(write.split)}
+        with self.errors():
+            return self._reading(self.place.call("swap", config=self.config, version=list(version), fields=fields))
+
+    def health(self, found: Mapping[str, Any]) -> Mapping[Color, Health]:
+        """Servers by color in a host program's answer."""
+        raise NotImplementedError
+
+    def require_targets(self, node: NodeReading, to: Split) -> None:
+        """Refuse, before anything is touched, a split that this node cannot serve."""
+
+    async def counters(self) -> dict[Color, Counters] | None:
+        """Count by color; None when the node does not answer."""
+        raise NotImplementedError
+
+    def _reading(self, found: Mapping[str, Any]) -> NodeReading:
+        stamp = Stamp.from_fields(found["fields"])
+        return NodeReading(
+            self.name,
+            split=Split.parse(found["split"]),
+            stamp=stamp,
+            stamped_split=Split.parse(found["fields"]["split"]) if stamp else None,
+            settled=found["settled"],
+            health=self.health(found),
+            detail=found["detail"],
+        )
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn a host's trouble, and its nonsense, into errors that name service and node."""
+        try:
+            yield
+        except Trouble as trouble:
+            raise _ERRORS[trouble.kind](
+                trouble.fact, service=self.service, part=self.name, next_step=trouble.mend
+            ) from trouble
+        except (KeyError, IndexError) as error:
+            raise RouterUnreachable(
+                f"its answer is cut short: no {error}", service=self.service, part=self.name, next_step="try again"
+            ) from error
+        except ValueError as error:
+            raise self.refused(f"the stamp is garbled: {error}", self.mend_stamp) from error
+
+    def refused(self, fact: str, next_step: str) -> RouterRefused:
+        """Return the error of a write that was not begun."""
+        return RouterRefused(fact, service=self.service, part=self.name, next_step=f"nothing was touched; {next_step}")
+
+
+class HostedRouter(NodesRouter):
+    """
+    A router over hosted nodes.
+
+    :param service: name in the catalog
+    :param members: its nodes, in the order of writing
+    """
+
+    def __init__(self, service: str, members: Sequence[HostedNode]) -> None:
+        self.members = tuple(members)
+        super().__init__(service, self.members)
+
+    async def counters(self) -> NodeCounters:
+        """Cumulative counts of every node that answers, asked at the same time."""
+        counted = await asyncio.gather(*(member.counters() for member in self.members))
+        return {member.name: counts for member, counts in zip(self.members, counted, strict=True) if counts is not None}
+
+    def _forward(self, to: Split, expected: Expected | None, stamp: Stamp, before: Reading) -> Reading:
+        # On every node before the first is moved.
+        for member, node in zip(self.members, before.nodes, strict=True):
+            if node.reachable:
+                member.require_targets(node, to)
+        return super()._forward(to, expected, stamp, before)
