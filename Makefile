@@ -6,7 +6,7 @@ export PYTHONPATH := plugins:.
 export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
 
 .DEFAULT_GOAL := help
-.PHONY: install demo test lint bench lock clean help
+.PHONY: install demo test lint bench soak lock clean help
 
 install: .venv/installed ## make .venv from requirements.lock
 
@@ -34,6 +34,9 @@ lint: install ## ruff, mypy, import-linter, the catalog, DAG integrity
 
 bench: install ## measure; tables and JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+soak: install ## a hundred good releases in a row, then rollbacks while every worker slot is taken
+	$(BIN)/python -m benchmarks.run soak $(ARGS)
 
 lock: install ## compile requirements.lock anew
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --custom-compile-command "make lock" \

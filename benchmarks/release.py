@@ -14,22 +14,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, NoReturn
+from typing import Any
 
 from benchmarks.tables import Goal, cell, goals, table
-from bluegreen.catalog.load import load_service
-from bluegreen.core.errors import SecretMissing
-from bluegreen.release.adopt import adopt
-from bluegreen.release.wiring import ports_for
 from demo.airflow import AirflowStack
-from demo.load import Load, LoadProcess
-from demo.processes import LOOPBACK
+from demo.load import LoadProcess
 from demo.rest import AirflowApi, ApiError
-from demo.shop import BAD, FIRST, LOAD_PATHS, ROOT, Shop
+from demo.shop import BAD, ROOT, Shop
+from demo.stack import running
 
 WATCH_S = 3.0
 RATE = 200
-CONNECTIONS = 20
 RUN_WITHIN_S = 180.0
 A_TASK_S, A_DEFERRAL_S, GONE_S = 0.5, 3.0, 2.0
 WATCHES = "WatchSensor"
@@ -248,24 +243,8 @@ def _with_max(result: dict[str, Any], name: str) -> str:
 def _stack(workdir: Path) -> Iterator[tuple[AirflowApi, AirflowStack, LoadProcess]]:
     shutil.copytree(ROOT / "dags", workdir / "dags")
     shop = Shop(workdir / "shop", canary=WATCH_S, watch=WATCH_S)
-    environment = {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": str(ROOT)}
-    airflow = AirflowStack(workdir / "airflow", workdir / "dags", ROOT / "plugins", env=environment)
-    targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
-    load = LoadProcess(
-        Load(targets, host_header="shop.test", connections=CONNECTIONS, rate=RATE, paths=LOAD_PATHS), workdir
-    )
-    try:
-        shop.start()
-        airflow.start()
-        adopt(ports_for(load_service(shop.services_folder, shop.name), _no_secrets), "benchmark", "it begins", FIRST)
-        api = AirflowApi(airflow.url, *airflow.login)
-        api.wait_dags({"release__shop", "guardian"}, 120)
-        load.start()
-        yield api, airflow, load
-    finally:
-        load.kill()
-        airflow.stop()
-        shop.stop()
+    with running([shop], workdir / "airflow", RATE, dags=workdir / "dags") as stack:
+        yield stack.rest(), stack.airflow, stack.loads[shop.name]
 
 
 def _add_chains(workdir: Path, tasks: int) -> None:
@@ -274,10 +253,6 @@ def _add_chains(workdir: Path, tasks: int) -> None:
         fresh = workdir / f"{name}.tmp"
         fresh.write_text(text)
         fresh.replace(workdir / "dags" / f"{name}.py")
-
-
-def _no_secrets(connection_id: str) -> NoReturn:
-    raise SecretMissing("the bench has none", part=connection_id)
 
 
 def _time(text: str) -> float:

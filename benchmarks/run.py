@@ -21,8 +21,11 @@ from benchmarks.tables import facts as in_words
 BENCHES = {
     "switch": "benchmarks.switch",
     "release": "benchmarks.release",
+    "soak": "benchmarks.soak",
 }
 """Name -> module with `measure(workdir, say, quick=...) -> result` and `report(result) -> Markdown`."""
+BY_NAME_ONLY = {"soak"}
+"""Not run by default: `make soak`."""
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -36,7 +39,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     out = options.out or (QUICK_RESULTS if options.quick else RESULTS)
     failed = []
-    for name in options.benches or BENCHES:
+    for name in options.benches or sorted(set(BENCHES) - BY_NAME_ONLY, key=list(BENCHES).index):
         try:
             _run(name, out, quick=options.quick)
         except Exception:  # noqa: BLE001 - the next bench is worth running; the last result stays what it was
@@ -81,7 +84,12 @@ def _where(result: dict[str, Any]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"any of: {', '.join(BENCHES)}")
+    parser.add_argument(
+        "benches",
+        nargs="*",
+        metavar="BENCH",
+        help=f"any of: {', '.join(BENCHES)}; all but {', '.join(BY_NAME_ONLY)} by default",
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works; into build/bench/")
     parser.add_argument("--out", type=Path, help="folder for the results")
     options = parser.parse_args()

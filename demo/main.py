@@ -1,13 +1,11 @@
-"""``make demo``: a good release goes live, a bad one puts itself back, on a real Airflow behind real HAProxy nodes."""
+"""``make demo``: a good release goes live and a bad one puts itself back, of a service behind real HAProxy and one behind real nginx."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -19,19 +17,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from demo.airflow import AirflowStack
-from demo.load import Load, LoadProcess, Snapshot
-from demo.processes import LOOPBACK, require_free
+from demo.load import LoadProcess
+from demo.processes import require_free
 from demo.rest import AirflowApi
-from demo.shop import BAD, FIRST, GOOD, LOAD_PATHS, ROOT, Shop
+from demo.shop import BAD, FIRST, GOOD, PORTS, ROOT, Shop
+from demo.stack import Stack, running
 
 RATE = 200
 """Requests per second of the load: enough for a verdict in seconds, little enough for a laptop."""
+
+ROUTERS = {"shop": "haproxy", "pay": "nginx"}
+"""Service -> kind of router before it."""
 
 console = Console(highlight=False)
 
@@ -44,13 +45,13 @@ def main() -> None:
         signal.signal(ending, signal.default_int_handler)
     began = time.monotonic()
     try:
-        with _stack(options.port) as (shop, airflow, load):
-            rest = AirflowApi(airflow.url, *airflow.login)
-            results = [_release(rest, shop, load, GOOD), _release(rest, shop, load, BAD)]
-            ok = _tell(shop, results, load, time.monotonic() - began)
+        with _stack(options.port) as stack:
+            good, bad = _release_all(stack, GOOD), _release_all(stack, BAD)
+            ok = _tell(stack, good, bad, time.monotonic() - began)
             if options.keep:
-                load.start()  # without traffic, no further release would have evidence
-                _keep(airflow, shop)
+                for load in stack.loads.values():
+                    load.start()  # without traffic, no further release would have evidence
+                _keep(stack)
     except KeyboardInterrupt:
         console.print("\ninterrupted: everything was stopped")
         sys.exit(130)
@@ -61,47 +62,47 @@ def main() -> None:
 
 
 @contextmanager
-def _stack(port: int) -> Iterator[tuple[Shop, AirflowStack, LoadProcess]]:
-    work = ROOT / "build" / "demo"
-    ports = [port, *range(port + 1, port + 7)]
+def _stack(port: int) -> Iterator[Stack]:
+    build = ROOT / "build" / "demo"
+    ports = [port, *range(port + 1, port + 1 + PORTS * len(ROUTERS))]
     require_free(ports, "make demo (choose others with make demo PORT=...)")
-    shutil.rmtree(work, ignore_errors=True)
-    shop = Shop(_work_folder(work), ports[1:])
-    airflow = AirflowStack(
-        work / "airflow",
-        ROOT / "dags",
-        ROOT / "plugins",
-        port=port,
-        env={"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": str(ROOT)},
-    )
-    targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
-    load = LoadProcess(Load(targets, host_header="shop.test", connections=20, rate=RATE, paths=LOAD_PATHS), work)
-    try:
-        console.print(f"starting {FIRST} on blue, two HAProxy nodes, and Airflow …")
-        with ThreadPoolExecutor() as threads:
-            starting = threads.submit(shop.start)
-            airflow.start()
-            starting.result()
-        _bluegreen(shop, "adopt", shop.name, "--version", FIRST, "--reason", "the demo begins")
-        AirflowApi(airflow.url, *airflow.login).wait_dags({f"release__{shop.name}", "guardian"}, 60)
-        load.start()
-        yield shop, airflow, load
-    finally:
-        load.kill()
-        airflow.stop()
-        shop.stop()
+    shutil.rmtree(build, ignore_errors=True)
+    # In the clone, unless it lies too deep for the path of a unix socket.
+    work = build if len(str(build)) < 60 else Path(tempfile.mkdtemp(prefix="bluegreen-demo-"))
+    shops = [
+        Shop(work / name, ports[1 + PORTS * n :][:PORTS], name, router, services_folder=work / "services")
+        for n, (name, router) in enumerate(ROUTERS.items())
+    ]
+    names = ", ".join(f"{shop.name} behind two {shop.router} nodes" for shop in shops)
+    console.print(f"starting {FIRST} on blue of {names}, and Airflow …")
+    with running(shops, build / "airflow", RATE, port=port) as stack:
+        yield stack
 
 
-def _release(rest: AirflowApi, shop: Shop, load: LoadProcess, version: str) -> dict[str, Any]:
-    """Release a version with live progress; return what happened."""
+def _release_all(stack: Stack, version: str) -> dict[str, dict[str, Any]]:
+    """Release a version of every service at the same time, with live progress; return what happened to each."""
+    console.print()
+    lines = {shop.name: _Line(shop.name, stack.loads[shop.name]) for shop in stack.shops}
+    with ThreadPoolExecutor() as threads:
+        at_work = {
+            shop.name: threads.submit(_release, stack.rest(), shop, lines[shop.name], version) for shop in stack.shops
+        }
+        with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
+            while not all(one.done() for one in at_work.values()):
+                time.sleep(0.5)
+                live.update(Group(*(line.draw() for line in lines.values())))
+        return {name: one.result() for name, one in at_work.items()}
+
+
+def _release(rest: AirflowApi, shop: Shop, line: _Line, version: str) -> dict[str, Any]:
     dag = f"release__{shop.name}"
     run = rest.trigger(dag, {"version": version})["dag_run_id"]
-    console.print(f"\n[bold]release__{shop.name} {version}[/]  ({run})")
-    with _progress(load) as states:
-        ended = rest.wait_run(dag, run, 150, on_change=lambda task, state: states.update({task: state or "none"}))
-    load.wait_for_next()
+    console.print(f"[bold]release__{shop.name} {version}[/]  ({run})")
+    states = line.states
+    ended = rest.wait_run(dag, run, 150, on_change=lambda task, state: states.update({task: state or "none"}))
+    line.load.wait_for_next()
     note = rest.note(dag, run)
-    console.print(f"  {ended['state']}: {note}", soft_wrap=True)
+    console.print(f"  {shop.name}: {ended['state']}: {note}", soft_wrap=True)
     watches = [
         rest.xcom(dag, run, task, "end")
         for task in ("canary_1_watch", "watch")
@@ -110,61 +111,55 @@ def _release(rest: AirflowApi, shop: Shop, load: LoadProcess, version: str) -> d
     return {"version": version, "run": run, "state": ended["state"], "note": note, "watches": [w for w in watches if w]}
 
 
-@contextmanager
-def _progress(load: LoadProcess) -> Iterator[dict[str, str]]:
-    states: dict[str, str] = {}
-    done = threading.Event()
+class _Line:
+    """One service's live progress: who answers, how many, and what Airflow is at."""
 
-    def draw() -> None:
-        last = load.snapshot()
-        with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
-            while not done.wait(0.5):
-                now = load.snapshot()
-                live.update(_line(states, last, now))
-                last = now
+    def __init__(self, name: str, load: LoadProcess) -> None:
+        self.name, self.load, self.states = name, load, dict[str, str]()
+        self._last = load.snapshot()
 
-    drawing = threading.Thread(target=draw)
-    drawing.start()
-    try:
-        yield states
-    finally:
-        done.set()
-        drawing.join()
-
-
-def _line(states: dict[str, str], last: Snapshot, now: Snapshot) -> Text:
-    shares = {color: max(0, now.of(color).requests - last.of(color).requests) for color in ("blue", "green")}
-    total = sum(shares.values()) or 1
-    blue = round(30 * shares["blue"] / total)
-    line = Text("  ")
-    line.append("█" * blue, style="blue").append("█" * (30 - blue), style="green")
-    line.append(f"  blue {100 * shares['blue'] / total:3.0f} %  requests {now.requests:6d}  failed {now.failed:4d}  ")
-    busy = [task for task, state in states.items() if state in ("running", "deferred", "queued")]
-    line.append(", ".join(busy) or "…", style="bold")
-    return line
+    def draw(self) -> Text:
+        """Return the line as of now."""
+        now, last = self.load.snapshot(), self._last
+        self._last = now
+        shares = {color: max(0, now.of(color).requests - last.of(color).requests) for color in ("blue", "green")}
+        total = sum(shares.values()) or 1
+        blue = round(30 * shares["blue"] / total)
+        line = Text(f"  {self.name:8} ")
+        line.append("█" * blue, style="blue").append("█" * (30 - blue), style="green")
+        line.append(
+            f"  blue {100 * shares['blue'] / total:3.0f} %  requests {now.requests:6d}  failed {now.failed:4d}  "
+        )
+        busy = [task for task, state in self.states.items() if state in ("running", "deferred", "queued")]
+        return line.append(", ".join(busy) or "…", style="bold")
 
 
-def _tell(shop: Shop, results: list[dict[str, Any]], load: LoadProcess, seconds: float) -> bool:
+def _tell(stack: Stack, good: dict[str, Any], bad: dict[str, Any], seconds: float) -> bool:
     """Print the table, write the report, and say whether everything was as it should be."""
-    status = json.loads(_bluegreen(shop, "status", shop.name, "--json", answers=(0, 1)))[0]
-    final = load.stop()
-    row = _figures(results, status, final, load)
-    good = row["good"] == "promoted" and row["bad"] == "restored" and row["failed_by_release"] == 0
-    good = good and status["live"] == row["live"] and row["harmed_by_bad_version"] > 0
-    report = {"services": {shop.name: row}, "seconds": round(seconds, 1), "ok": good}
+    found = json.loads(stack.bluegreen("status", "--json", answers=(0, 1)))
+    status = {one["service"]: one for one in found}
+    rows = {
+        shop.name: _figures(good[shop.name], bad[shop.name], status[shop.name], stack.loads[shop.name])
+        for shop in stack.shops
+    }
+    ok = all(_as_promised(row, status[name]) for name, row in rows.items())
+    report = {"services": rows, "seconds": round(seconds, 1), "ok": ok}
     (ROOT / "build" / "demo-report.json").write_text(json.dumps(report, indent=2) + "\n")
-    table = Table(title="what happened", show_header=False)
-    for key, value in row.items():
-        table.add_row(key, str(value))
+    table = Table("", *rows, title="what happened")
+    for key in rows[stack.shops[0].name]:
+        table.add_row(key, *(str(row[key]) for row in rows.values()))
     console.print(table)
-    console.print(f"{'ok' if good else '[red]NOT ok[/]'} after {seconds:.0f} s; build/demo-report.json")
-    return good
+    console.print(f"{'ok' if ok else '[red]NOT ok[/]'} after {seconds:.0f} s; build/demo-report.json")
+    return ok
 
 
-def _figures(
-    results: list[dict[str, Any]], status: dict[str, Any], final: Snapshot, load: LoadProcess
-) -> dict[str, Any]:
-    good, bad = results
+def _as_promised(row: dict[str, Any], status: dict[str, Any]) -> bool:
+    told = (row["good"], row["bad"], row["failed_by_release"], row["live"])
+    return told == ("promoted", "restored", 0, status["live"]) and row["harmed_by_bad_version"] > 0
+
+
+def _figures(good: dict[str, Any], bad: dict[str, Any], status: dict[str, Any], load: LoadProcess) -> dict[str, Any]:
+    final = load.stop()
     end = next((w for w in bad["watches"] if w["says"] == "unhealthy"), {})
     at = {key: datetime.fromisoformat(end[key]) for key in ("verdict_at", "restored_at") if end.get(key)}
     # What the bad version answers with an error is its own harm; every other failed request would be ours.
@@ -191,35 +186,23 @@ def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
     return round((end - begin).total_seconds(), 3) if begin and end else None
 
 
-def _keep(airflow: AirflowStack, shop: Shop) -> None:
-    user, password = airflow.login
-    console.print(f"\nAirflow {airflow.url}  user {user}  password {password}")
-    console.print(f"the shop http://{shop.nodes[0].entry}/ and http://{shop.nodes[1].entry}/")
-    console.print(f"BLUEGREEN_SERVICES={shop.services_folder} .venv/bin/bluegreen status shop", soft_wrap=True)
+def _keep(stack: Stack) -> None:
+    user, password = stack.airflow.login
+    console.print(f"\nAirflow {stack.airflow.url}  user {user}  password {password}")
+    for shop in stack.shops:
+        console.print(f"{shop.name} http://{shop.nodes[0].entry}/ and http://{shop.nodes[1].entry}/")
+    console.print(f"BLUEGREEN_SERVICES={stack.catalog} .venv/bin/bluegreen status", soft_wrap=True)
     console.print("Ctrl-C stops everything")
     threading.Event().wait()
-
-
-def _bluegreen(shop: Shop, *arguments: str, answers: tuple[int, ...] = (0,)) -> str:
-    """Run the project's own command, as a person would; other exit codes than ``answers`` end the demo."""
-    environment = os.environ | {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": str(ROOT / "plugins")}
-    command = [str(Path(sys.executable).with_name("bluegreen")), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in answers:
-        raise RuntimeError(f"bluegreen {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
-    parser.add_argument("--port", type=int, default=18080, help="of Airflow's UI; the six above it are taken too")
+    parser.add_argument(
+        "--port", type=int, default=18080, help=f"of Airflow's UI; the {PORTS * len(ROUTERS)} above it are taken too"
+    )
     return parser.parse_args()
-
-
-def _work_folder(build: Path) -> Path:
-    """Where the nodes run: in the clone, unless it lies too deep for the path of a unix socket."""
-    return build if len(str(build)) < 60 else Path(tempfile.mkdtemp(prefix="bluegreen-demo-"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The demo's service: application servers of both colors, two HAProxy nodes before them, and its service file."""
+"""The demo's service: application servers of both colors, two router nodes before them, and its service file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from demo.haproxy import HAProxyNode
+from demo.load import Load
+from demo.nginx import NginxNode
 from demo.processes import LOOPBACK, free_ports, require_free
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,30 +25,42 @@ FAULTS = {BAD: ["errors=0.6"], "1.6.1-slow": ["slow=2"], "1.6.2-crash": ["crash-
 LOAD_PATHS = (("GET", "/"), ("GET", "/api/products"), ("POST", "/checkout"), ("GET", "/api/users"))
 
 
+PORTS = 8
+"""Ports of one service: entries and status of two nodes, two servers of each color."""
+
+
 @dataclass
 class Shop:
     """
     One service on loopback.
 
     :param workdir: everything that it writes
-    :param ports: entry 1, entry 2, then two servers of blue and two of green; free ones if not given
+    :param ports: entry 1, entry 2, two servers of blue, two of green, status 1, status 2; free ones if not given
+    :param router: kind of the nodes
     :param canary: seconds of the watch after the canary step
     :param watch: seconds of the watch after the full switch
     :param more: merged over the service file's ``release`` section
+    :param services_folder: the catalog that it is in; one of its own if not given
     """
 
     workdir: Path
-    ports: list[int] = field(default_factory=lambda: free_ports(6))
+    ports: list[int] = field(default_factory=lambda: free_ports(PORTS))
     name: str = "shop"
+    router: str = "haproxy"
     canary: float = 10
     watch: float = 10
     more: dict[str, Any] = field(default_factory=dict)
-    nodes: list[HAProxyNode] = field(init=False)
+    services_folder: Path = Path()
+    nodes: list[Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.services_folder = self.services_folder if self.services_folder.name else self.workdir / "services"
         servers = {color: [f"{LOOPBACK}:{port}" for port in ports] for color, ports in self.servers.items()}
+        folder, status = self.workdir / self.router, self.ports[6:8]
         self.nodes = [
-            HAProxyNode(f"lb{n}", self.workdir / "haproxy", self.name, port, servers)
+            HAProxyNode(f"lb{n}", folder, self.name, port, servers)
+            if self.router == "haproxy"
+            else NginxNode(f"lb{n}", folder, self.name, port, servers, status[n - 1])
             for n, port in enumerate(self.ports[:2], start=1)
         ]
 
@@ -55,10 +69,10 @@ class Shop:
         """Ports of the application servers by color."""
         return {"blue": self.ports[2:4], "green": self.ports[4:6]}
 
-    @property
-    def services_folder(self) -> Path:
-        """The catalog with this one service in it."""
-        return self.workdir / "services"
+    def load(self, rate: float, connections: int = 20) -> Load:
+        """Users of the service: requests a second over both nodes, on keep-alive connections."""
+        targets = [(LOOPBACK, node.entry_port) for node in self.nodes]
+        return Load(targets, host_header=f"{self.name}.test", connections=connections, rate=rate, paths=LOAD_PATHS)
 
     def start(self, version: str = FIRST) -> Shop:
         """Start a version on blue, the nodes, and write the service file."""
