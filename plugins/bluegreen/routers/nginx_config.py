@@ -8,8 +8,8 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
@@ -145,10 +145,87 @@ def _parse(text: str) -> list[Any]:
 
 
 _TEMPLATE = """\
-"""
+# {service}: add these lines to nginx.conf on {nodes}, then reload nginx once.
+# without it old workers stay as long as their slowest client
+worker_shutdown_timeout 30s;
+
+http {{
+    # nginx 1.27.4 or later; without it each reload resets kept-alive clients that are idle
+    keepalive_min_timeout {keepalive}s;
+
+{upstreams}
+    include {include};
+
+    # the service's own server: its listen, server_name and TLS lines stay as they are
+    server {{
+        location / {{
+            proxy_pass http://${name}_pool;
+            # access_log and add_header take the place of those of server and http: repeat yours here
+            add_header {header} ${name}_color always;
+            proxy_hide_header {header};
+            access_log {log} bluegreen_{name} if=$upstream_status;
+        }}
+    }}
+
+    # for {status}: one such server for all services
+    server {{
+        listen {listen};
+        location = {path} {{
+            access_log off;
+            return 200 ${name}_status;
+        }}
+    }}
+}}
+
+{split} {include} before the first start (all on blue; where green is live: `* {green};`):
+{initial}"""
+
+_SPLIT = "# The include file"
 
 
 def lines_to_add(service: models.Service) -> str:
-    """Return the exact lines to add to an existing nginx.conf, and the initial include file, for each node."""
-    del service, Path
-    return _TEMPLATE
+    """Return the exact lines to add to an existing nginx.conf, and the initial include file; a text for each set of paths."""
+    alike: dict[tuple[Any, ...], list[models.NginxNode]] = {}
+    for node in service.router.nodes:
+        alike.setdefault((node.include, node.status, node.log), []).append(node)
+    return "\n".join(_lines(service, nodes) for nodes in alike.values())
+
+
+def _lines(service: models.Service, nodes: Sequence[models.NginxNode]) -> str:
+    config, status = host_config(service, nodes[0]), urlsplit(nodes[0].status)
+    upstreams = [
+        f"    upstream {backend} {{\n" + "".join(f"        server {at};\n" for at in addresses_of(urls)) + "    }\n"
+        for backend, urls in config["servers"].items()
+    ]
+    return _TEMPLATE.format(
+        service=service.service,
+        nodes=", ".join(node.name for node in nodes),
+        keepalive=KEEPALIVE_MIN,
+        upstreams="".join(upstreams),
+        include=config["include"],
+        name=service.service.replace("-", "_"),
+        header=service.entry.color_header,
+        log=config["log"],
+        status=nodes[0].status,
+        listen=status.netloc,
+        path=status.path or "/",
+        split=_SPLIT,
+        green=service.router.backends[Color.GREEN],
+        initial=nginx_host.render(config, {"split": "100/0"}),
+    )
+
+
+def addresses_of(urls: Sequence[str]) -> list[str]:
+    """Return servers as an upstream names them, always with their port."""
+    return [address_of(urlsplit(url).netloc, 443 if url.startswith("https") else 80) for url in urls]
+
+
+def address_of(text: str, port: int = 80) -> str:
+    """Return host and port of a server as an upstream, or a URL, may name it."""
+    return text if re.search(r":\d+$", text) or text.startswith("unix:") else f"{text}:{port}"
+
+
+def seconds(text: str) -> float:
+    """Return a time of nginx's in seconds: ``5s``, ``500ms``, ``1m30s``, ``5``."""
+    units = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
+    return sum(int(count) * units[unit] for count, unit in re.findall(r"(\d+)(ms|s|m|h|d|)", text))

@@ -125,6 +125,11 @@ def count(config: Config) -> dict[str, dict[str, Any]]:
     return counted
 
 
+def unwritable(config: Config) -> list[tuple[str, str]]:
+    """Say, with the mend, what keeps this user from a write."""
+    return host_files.unwritable(_path(config), _lock(config))
+
+
 def render(config: Config, fields: Fields, mark: tuple[int, int] = (0, 0)) -> str:
     """Return the include file; ``mark`` is the log's inode and the byte where this write's counts begin."""
     name, green = config["service"].replace("-", "_"), fields["split"].partition("/")[2]
@@ -388,5 +393,5 @@ def _broken(config: Config, said: str) -> Trouble:
     return Trouble("refused", fact, "let who changed it mend it; until then nginx takes no reload")
 
 
-FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count}
+FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "unwritable": unwritable}
 """What may be called from outside; see ``host_files.answer``."""
