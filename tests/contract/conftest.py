@@ -15,7 +15,7 @@ VARIANTS = {variant: make for kinds in RIGS.values() for variant, make in kinds.
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(power): what a rig must be able to do; see tests/rigs/rig.py")
+    config.addinivalue_line("markers", "needs(*powers): what a rig must be able to do; see tests/rigs/rig.py")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,13 @@ def rigs() -> Iterator[Callable[[str], Any]]:
         yield start
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[] if name == "memory" else pytest.mark.haproxy) for name in VARIANTS])
+def _marks(variant: str) -> list[pytest.MarkDecorator]:
+    """Every real rig's servers are HAProxy's."""
+    kinds = {"memory": [], "nginx": [pytest.mark.nginx, pytest.mark.haproxy]}
+    return kinds.get(variant.partition("-")[0], [pytest.mark.haproxy])
+
+
+@pytest.fixture(params=[pytest.param(name, marks=_marks(name)) for name in VARIANTS])
 def rig(request: pytest.FixtureRequest, rigs: Callable[[str], Any]) -> Any:
     variant = request.param
     needs = request.node.get_closest_marker("needs")
@@ -39,7 +45,8 @@ def rig(request: pytest.FixtureRequest, rigs: Callable[[str], Any]) -> Any:
         print(f"{variant}: {reason}", file=sys.stderr)  # noqa: T201 - nobody should miss that a rig is missing
         pytest.skip(reason)
     rig = rigs(variant)
-    if needs and needs.args[0] not in rig.can:
-        pytest.skip(f"{variant} declares that it has no {needs.args[0]}")
+    lacks = sorted(set(needs.args if needs else ()) - rig.can)
+    if lacks:
+        pytest.skip(f"{variant} declares that it has no {', '.join(lacks)}")
     rig.reset()
     return rig

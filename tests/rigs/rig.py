@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from bluegreen.core.colors import Color
 from bluegreen.core.reading import NodeReading
+from bluegreen.hosts import host_files
 from bluegreen.routers.nodes import Node, NodesRouter, Version, Write
 
 Hook = Callable[[], Any]
@@ -53,12 +55,15 @@ class Rig(Protocol):
     One router kind's real thing (or memory).
 
     ``can`` names what this kind can do beyond the state machine: ``traffic`` (there is an entry that answers),
-    ``restart`` (a process that can be reloaded, restarted and killed), ``backends`` (servers that are known by name).
+    ``restart`` (a process that can be reloaded, restarted and killed), ``backends`` (servers that are known by name),
+    ``readies`` (servers that are drained can be put back), ``hitless`` (a shift loses no request of kept-alive clients).
+    ``warnings`` are the codes that ``check`` says of a good node of this kind.
     ``steps`` is how many steps a shift over both nodes has at which its writer can die.
     """
 
     name: str
     can: frozenset[str]
+    warnings: frozenset[str]
     steps: int
 
     def router(self, *, before: Mapping[int, Hook] = ..., after: Mapping[int, Hook] = ..., green: str = ...) -> Any:
@@ -124,3 +129,41 @@ def ended(child: int) -> str:
     code = os.WEXITSTATUS(status)
     assert code != 99, "the child failed by itself, see above"
     return ERRORS[code - 1] if code else ""
+
+
+def killed_at(number: int, write: Callable[[], Any]) -> bool:
+    """Let another process write and die at its n-th checkpoint; tell whether it had so many."""
+
+    def work() -> None:
+        host_files.checkpoint = dying_at(number)
+        write()
+
+    return ended(in_child(work)) == "killed"
+
+
+def dying_at(number: int) -> Callable[[str], None]:
+    """Make a checkpoint that kills its own process at the n-th call."""
+    left = number
+
+    def checkpoint(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return checkpoint
+
+
+def raced(router: Callable[[], Any], writes: list[Callable[[Any], Any]]) -> list[str]:
+    """Let each writer be a process of its own, all at the same time; return the name of each one's error."""
+    go, start = os.pipe()
+
+    def work(write: Callable[[Any], Any]) -> None:
+        os.close(start)
+        os.read(go, 1)  # returns when the parent closes its end
+        write(router())
+
+    children = [in_child(functools.partial(work, write)) for write in writes]
+    os.close(start)
+    os.close(go)
+    return [ended(child) for child in children]

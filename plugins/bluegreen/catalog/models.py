@@ -82,31 +82,80 @@ class HAProxyNode(Section):
     entry: HostPort = Field(description="where proof requests reach this node")
 
 
+class NginxNode(Section):
+    """One nginx process that carries the service; asked and written on its own host."""
+
+    name: str = Field(min_length=1, description="how logs and reports call it")
+    include: Path = Field(
+        description="the service's file that nginx.conf includes in http { }; all services of one nginx in one folder"
+    )
+    status: Url = Field(
+        description="location that answers what a worker runs by; on a loopback port of its own",
+        examples=["http://127.0.0.1:9145/shop"],
+    )
+    log: Path = Field(description="access log of the service's requests by color, which the counters come from")
+    entry: HostPort = Field(description="where proof requests reach this node")
+    command: tuple[str, ...] = Field(
+        ("nginx",),
+        min_length=1,
+        description="how nginx is called there, with options such as -c and -p; no shell",
+        examples=[["sudo", "-n", "/usr/sbin/nginx"]],
+    )
+    reload: tuple[str, ...] | None = Field(
+        None,
+        description="program and arguments that reload it; by default the command with -s reload",
+        examples=[["systemctl", "reload", "nginx"]],
+    )
+
+
+class Sticky(Section):
+    """What keeps a client on its color while green's share grows."""
+
+    cookie: str = Field(
+        pattern=r"^[A-Za-z0-9_]+$", description="cookie whose value is the client; one without it is drawn each time"
+    )
+
+
+def _names_differ(nodes: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len({node.name for node in nodes}) != len(nodes):
+        raise ValueError("node names must differ")
+    return nodes
+
+
+def _both_colors_differ(backends: dict[Color, str]) -> dict[Color, str]:
+    if set(backends) != set(Color):
+        raise ValueError("backends needs both colors, blue and green")
+    if len(set(backends.values())) != 2:
+        raise ValueError("blue and green need backends of their own")
+    return backends
+
+
 class HAProxyRouter(Section):
     """HAProxy 2.6 or later: one map file a service, swapped at run time and on disk."""
 
     type: Literal["haproxy"]
-    nodes: tuple[HAProxyNode, ...] = Field(min_length=1, description="written in this order")
-    backends: dict[Color, str] = Field(description="the backend of each color in haproxy.cfg")
-
-    @field_validator("nodes")
-    @classmethod
-    def _names_differ(cls, nodes: tuple[HAProxyNode, ...]) -> tuple[HAProxyNode, ...]:
-        if len({node.name for node in nodes}) != len(nodes):
-            raise ValueError("node names must differ")
-        return nodes
-
-    @field_validator("backends")
-    @classmethod
-    def _both_colors_differ(cls, backends: dict[Color, str]) -> dict[Color, str]:
-        if set(backends) != set(Color):
-            raise ValueError("backends needs both colors, blue and green")
-        if len(set(backends.values())) != 2:
-            raise ValueError("blue and green need backends of their own")
-        return backends
+    nodes: Annotated[tuple[HAProxyNode, ...], AfterValidator(_names_differ)] = Field(
+        min_length=1, description="written in this order"
+    )
+    backends: Annotated[dict[Color, str], AfterValidator(_both_colors_differ)] = Field(
+        description="the backend of each color in haproxy.cfg"
+    )
 
 
-Router = Annotated[HAProxyRouter, Field(discriminator="type")]
+class NginxRouter(Section):
+    """Open-source nginx: one include file a service, tested and reloaded; without loss from 1.27.4 on."""
+
+    type: Literal["nginx"]
+    nodes: Annotated[tuple[NginxNode, ...], AfterValidator(_names_differ)] = Field(
+        min_length=1, description="written in this order"
+    )
+    backends: Annotated[
+        dict[Color, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]], AfterValidator(_both_colors_differ)
+    ] = Field(description="the upstream of each color in nginx.conf")
+    sticky: Sticky | None = Field(None, description="without it each request is drawn by itself")
+
+
+Router = Annotated[HAProxyRouter | NginxRouter, Field(discriminator="type")]
 
 
 class Health(Section):

@@ -17,7 +17,7 @@ class Counters:
 
     :param requests: answered requests since the counter began
     :param errors: 5xx answers among them, made by the servers or by the proxy in their place
-    :param in_flight: requests that run now
+    :param in_flight: requests that run now, or a bound above them; None where the router cannot tell, which is not 0
     :param ready: servers that take requests
     :param total: servers that are configured
     :param latency_ms: mean response time of the latest requests in milliseconds, None without any
@@ -25,7 +25,7 @@ class Counters:
 
     requests: int
     errors: int
-    in_flight: int = 0
+    in_flight: int | None = 0
     ready: int = 0
     total: int = 0
     latency_ms: float | None = None

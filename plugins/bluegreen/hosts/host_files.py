@@ -130,6 +130,21 @@ def _keep_owner(path: Path, target: int) -> None:
         os.fchmod(target, old.st_mode & 0o7777)
 
 
+def unwritable(path: Path, locked_as: Path | None = None) -> list[tuple[str, str]]:
+    """
+    Say, with the mend, what keeps this user from locking and replacing a file that is there.
+
+    :param locked_as: what ``locked`` gets, where it is not the file itself
+    """
+    lock, user, found = Path(f"{locked_as or path}.lock"), os.geteuid(), []
+    if path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
+        fact = f"user id {user} cannot write in {path.parent}: no shift could be made durable"
+        found.append((fact, "let it, or run where it may"))
+    if path.exists() and lock.exists() and not os.access(lock, os.R_OK):
+        found.append((f"user id {user} cannot read {lock}: it could not lock {path}", f"chmod a+r {lock}"))
+    return found
+
+
 @contextlib.contextmanager
 def refusing(fact: str, folder: Path) -> Iterator[None]:
     """Say in words what the operating system refuses."""

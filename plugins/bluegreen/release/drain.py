@@ -34,7 +34,7 @@ def in_flight(ports: Ports, color: Color) -> int | None:
     """
     Requests that run on a color, over all nodes.
 
-    :returns: None where a node did not answer, or the router does not count: that is not 0
+    :returns: None where a node did not answer or cannot tell, or the router does not count: that is not 0
     """
     if not isinstance(ports.router, Counts):
         return None
@@ -42,7 +42,9 @@ def in_flight(ports: Ports, color: Color) -> int | None:
     nodes = [node.name for node in ports.service.router.nodes]
     if any(color not in counters.get(name, {}) for name in nodes):
         return None
-    return sum(node[color].in_flight for node in counters.values())
+    counted = [node[color].in_flight for node in counters.values()]
+    known = [count for count in counted if count is not None]
+    return sum(known) if len(known) == len(counted) else None
 
 
 def drain(ports: Ports, color: Color) -> Drained:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from bluegreen.catalog import models
-from bluegreen.core.colors import Color, Split
+from bluegreen.core.colors import Color
 from bluegreen.core.errors import RouterError
 from bluegreen.core.evidence import Counters
 from bluegreen.core.ports import Finding, Limits, Secrets
-from bluegreen.core.reading import Health, NodeReading
+from bluegreen.core.reading import Health
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.hosts.places import Here
 from bluegreen.routers import haproxy_check, haproxy_host
@@ -63,10 +63,11 @@ class HAProxyMember(HostedNode):
     """One HAProxy node of one service."""
 
     mend_stamp = haproxy_host.MEND_STAMP
+    kind, file = "HAProxy", "haproxy.cfg"
+    mend_health = "see why their health check fails: `show stat` on the admin socket"
 
     def __init__(self, service: str, node: models.HAProxyNode, backends: Mapping[Color, str]) -> None:
-        super().__init__(service, node.name, Here(haproxy_host), haproxy_check.host_config(node, backends))
-        self.backends = backends
+        super().__init__(service, node.name, Here(haproxy_host), haproxy_check.host_config(node, backends), backends)
 
     def make_ready(self, color: Color) -> None:
         """Put this node's drained servers of a color back."""
@@ -77,21 +78,6 @@ class HAProxyMember(HostedNode):
         """Servers by color, of the backends that HAProxy knows."""
         pools = {color: found["pools"].get(backend) for color, backend in self.backends.items()}
         return {color: _health(pool.values()) for color, pool in pools.items() if pool is not None}
-
-    def require_targets(self, node: NodeReading, to: Split) -> None:
-        """Refuse a split over an unknown backend, an empty one, or more traffic for one without a healthy server."""
-        health, now = node.health or {}, node.split or to
-        for color, backend in self.backends.items():
-            found = health.get(color)
-            if found is None:
-                raise self.refused(f"HAProxy knows no backend {backend}", "name it as haproxy.cfg does")
-            if not found.total:
-                raise self.refused(f"backend {backend} has no server", "give it servers in haproxy.cfg and reload")
-            if to.share(color) > now.share(color) and not found.serves:
-                fact = (
-                    f"none of {found.total} servers of backend {backend} is up, wanted {to.share(color)} % for {color}"
-                )
-                raise self.refused(fact, "see why their health check fails: `show stat` on the admin socket")
 
     async def counters(self) -> dict[Color, Counters] | None:
         """Count by color; None when the node does not answer."""

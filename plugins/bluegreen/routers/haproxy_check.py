@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
-import os
 import re
-import socket
-import ssl
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
+from bluegreen.hosts import host_files
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.routers import haproxy_config, haproxy_host
+from bluegreen.routers.node_check import Level, NodeCheck
 
 SOCKET_TIMEOUT = 2.0
 OLDEST = (2, 6)
-Level = Literal["error", "warning"]
 
 
 def host_config(node: models.HAProxyNode, backends: Mapping[Color, str]) -> haproxy_host.Config:
@@ -37,17 +32,18 @@ def host_config(node: models.HAProxyNode, backends: Mapping[Color, str]) -> hapr
 
 def check(service: str, router: models.HAProxyRouter, entry: models.Entry | None) -> Sequence[Finding]:
     """Find the traps on every node."""
-    return [finding for node in router.nodes for finding in NodeCheck(service, router, node, entry).findings()]
+    return [finding for node in router.nodes for finding in HAProxyCheck(service, node.name, entry, router, node).findings()]
 
 
 @dataclass(frozen=True)
-class NodeCheck:
+class HAProxyCheck(NodeCheck):
     """The check of one node."""
 
-    service: str
     router: models.HAProxyRouter
     node: models.HAProxyNode
-    entry: models.Entry | None
+
+    mend_redirect = "http-request redirect scheme https unless {{ ssl_fc }} or {{ path {path} }}"
+    mend_color = "add `http-response set-header {header} <color>` to each backend; see that servers are up"
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is found, the socket first: without it the rest cannot be asked."""
@@ -58,10 +54,10 @@ class NodeCheck:
             if used:
                 yield from self._state()
         except Trouble as trouble:
-            yield self._finding(f"socket-{trouble.kind}", trouble.fact, trouble.mend)
-        yield from self._writable()
-        if self.entry:
-            yield from self._proof_request(self.entry)
+            yield self.finding(f"socket-{trouble.kind}", trouble.fact, trouble.mend)
+        for fact, mend in host_files.unwritable(haproxy_host.map_file(self.config)):
+            yield self.finding("map-file-not-writable", fact, mend)
+        yield from self.proof_request(self.node.entry)
 
     @property
     def config(self) -> haproxy_host.Config:
@@ -71,26 +67,47 @@ class NodeCheck:
     def _process(self) -> Iterator[Finding]:
         version = re.search(r"^Version: ((\d+)\.(\d+)\S*)", self._ask("show info"), re.MULTILINE)
         if version and (int(version[2]), int(version[3])) < OLDEST:
-            yield self._finding("version-too-old", f"HAProxy {version[1]} runs, wanted 2.6 or later", "update HAProxy")
+            yield self.finding("version-too-old", f"HAProxy {version[1]} runs, wanted 2.6 or later", "update HAProxy")
         level = self._ask("show cli level")
         if level != "admin":
             fact = f"the admin socket {self.node.socket} has level {level}: drained servers cannot be made ready"
-            yield self._finding("socket-not-admin", fact, haproxy_host.ADMIN)
+            yield self.finding("socket-not-admin", fact, haproxy_host.ADMIN)
 
     def _backends(self) -> Iterator[Finding]:
-        known = haproxy_host.pools(self._ask("show stat"))
+        stat = self._ask("show stat")
+        known = haproxy_host.pools(stat)
+        yield from self._weights(stat)
         for color, name in self.router.backends.items():
             servers = known.get(name, {})
             if name not in known:
                 fact = f"HAProxy knows no backend {name} for {color}, only {', '.join(sorted(known)) or 'none'}"
-                yield self._finding("unknown-backend", fact, "write router.backends as haproxy.cfg names them")
+                yield self.finding("unknown-backend", fact, "write router.backends as haproxy.cfg names them")
             elif not servers:
-                yield self._finding("empty-pool", f"backend {name} has no server", "give it servers and reload")
+                yield self.finding("empty-pool", f"backend {name} has no server", "give it servers and reload")
             unchecked = [server for server, status in servers.items() if status == "no check"]
             if unchecked:
                 fact = f"servers of {name} without a health check count as ready while they are dead: "
                 mend = "write `option httpchk GET /health` in the backend and `check` at each server"
-                yield self._finding("no-health-check", fact + ", ".join(unchecked), mend, "warning")
+                yield self.finding("no-health-check", fact + ", ".join(unchecked), mend, "warning")
+
+    def _weights(self, stat: str) -> Iterator[Finding]:
+        """Find the other way to split: both colors' servers in one backend, with weights (docs/decisions/0010)."""
+        own = {
+            name: {row["addr"] for row in haproxy_host.table(stat) if row["pxname"] == name and row.get("addr")}
+            for name in self.router.backends.values()
+        }
+        shared = set.intersection(*own.values())
+        for name, servers in haproxy_host.pools(stat).items():
+            named = all(any(color in server for server in servers) for color in Color)
+            if not named and not (name in own and shared):
+                continue
+            fact = f"backend {name} has servers of both colors, split by weights: {', '.join(servers)}; "
+            fact += "run-time weights are lost at a reload, `balance source` and other static algorithms take 0 or 100 % "
+            fact += "only, slowstart and the number of servers distort a share, and no stamp can stand there"
+            mend = "give each color a backend of its own, and let the map split between them: "
+            mend += haproxy_config.lines_to_add(self.service, self.router)
+            yield self.finding("weights-in-one-backend", fact, mend)
+            return
 
     def _state(self) -> Iterator[Finding]:
         try:
@@ -98,12 +115,12 @@ class NodeCheck:
             haproxy_host.parse(text, haproxy_host.map_file(self.config))
         except Trouble as trouble:
             mend = f"{trouble.mend}; mount its folder here and name it as `file`, or run where it is"
-            yield self._finding("map-file", f"{trouble.fact}: the split would not survive a reload", mend)
+            yield self.finding("map-file", f"{trouble.fact}: the split would not survive a reload", mend)
             return
         found = haproxy_host.read(self.config)
         if not found["settled"]:
             mend = "reload HAProxy to let it take the file, after a look at who changed which"
-            yield self._finding("run-time-differs", found["detail"], mend)
+            yield self.finding("run-time-differs", found["detail"], mend)
 
     def _configuration(self) -> Generator[Finding, None, bool]:
         """Check each file with a line that uses the map; tell whether there is any."""
@@ -111,7 +128,7 @@ class NodeCheck:
         places = re.findall(r"at file '([^']*)' line (\d+)", " ".join(listed))
         if not places:
             fact = f"no line of the configuration uses the map {self.node.map}"
-            yield self._finding("routing-lines-missing", fact, haproxy_config.lines_to_add(self.service, self.router))
+            yield self.finding("routing-lines-missing", fact, haproxy_config.lines_to_add(self.service, self.router))
         for path in dict.fromkeys(path for path, _ in places):
             yield from self._file(Path(path), [int(line) for file, line in places if file == path])
         return bool(places)
@@ -120,16 +137,16 @@ class NodeCheck:
         text = self._text(path)
         if text is None:
             fact = f"{path} cannot be read here: the routing lines {', '.join(map(str, lines))} were not checked"
-            yield self._finding("configuration-not-seen", fact, "run bluegreen check where it can be read", "warning")
+            yield self.finding("configuration-not-seen", fact, "run bluegreen check where it can be read", "warning")
             return
         numbered = dict(enumerate(text.splitlines(), start=1))
         if any(str(self.node.map) not in numbered.get(line, "") for line in lines):
             fact = f"{path} was changed after HAProxy had read it: the map is not in line {', '.join(map(str, lines))}"
-            yield self._finding("configuration-not-loaded", fact, "reload HAProxy, then check again", "warning")
+            yield self.finding("configuration-not-loaded", fact, "reload HAProxy, then check again", "warning")
         for fault in haproxy_config.routing_faults(text, self.service, str(self.node.map), self.router.backends):
             level: Level = "warning" if fault.code == "reload-not-hitless" else "error"
             where = f"{path}:{fault.line}" if fault.line else str(path)
-            yield self._finding(fault.code, f"{where}: {fault.fact}", fault.mend, level)
+            yield self.finding(fault.code, f"{where}: {fault.fact}", fault.mend, level)
 
     def _text(self, path: Path) -> str | None:
         here = self.node.socket.startswith(("/", "127.", "localhost:", "[::1]"))
@@ -138,60 +155,5 @@ class NodeCheck:
         except OSError:
             return None
 
-    def _writable(self) -> Iterator[Finding]:
-        path = haproxy_host.map_file(self.config)
-        lock = Path(f"{path}.lock")
-        if not path.exists():
-            return  # said already
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            fact = f"user id {os.geteuid()} cannot write in {path.parent}: no shift could be made durable"
-            yield self._finding("map-file-not-writable", fact, "let it, or run where it may")
-        if lock.exists() and not os.access(lock, os.R_OK):
-            fact = f"user id {os.geteuid()} cannot read {lock}: it could not lock the map"
-            yield self._finding("map-file-not-writable", fact, f"chmod a+r {lock}")
-
-    def _proof_request(self, entry: models.Entry) -> Iterator[Finding]:
-        try:
-            status, headers = _get(entry, self.node.entry)
-        except (OSError, http.client.HTTPException) as error:
-            fact = f"GET {entry.path} got no answer from the entry {self.node.entry}: {error}"
-            yield self._finding("entry-does-not-answer", fact, "see the frontend's bind line, and `entry` of the node")
-            return
-        if 300 <= status < 400:
-            fact = f"GET {entry.path} at {self.node.entry} is answered with {status} to {headers.get('location')}"
-            mend = (
-                f"name the https port as the node's `entry` and https in entry.url, or take `path {entry.path}` out: "
-            )
-            mend += f"http-request redirect scheme https unless {{ ssl_fc }} or {{ path {entry.path} }}"
-            yield self._finding("redirect", f"{fact}: a proof would see no color", mend)
-        elif (found := headers.get(entry.color_header.lower())) not in list(Color):
-            fact = (
-                f"GET {entry.path} at {self.node.entry} got {status} with {entry.color_header}: {found}, wanted a color"
-            )
-            mend = (
-                f"add `http-response set-header {entry.color_header} <color>` to each backend; see that servers are up"
-            )
-            yield self._finding("no-color-header", fact, mend)
-
     def _ask(self, command: str) -> str:
         return haproxy_host.ask(self.config, command)
-
-    def _finding(self, code: str, fact: str, mend: str, level: Level = "error") -> Finding:
-        return Finding(code, level, f"{self.service}: {self.node.name}, seen from {socket.gethostname()}", fact, mend)
-
-
-def _get(entry: models.Entry, address: str) -> tuple[int, Mapping[str, str]]:
-    """Send one real request for the entry's name to a node's address."""
-    url = urlsplit(entry.url)
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=SOCKET_TIMEOUT)
-    try:
-        connection.connect()
-        if url.scheme == "https":
-            context = ssl.create_default_context(cafile=entry.ca_file)
-            connection.sock = context.wrap_socket(connection.sock, server_hostname=url.hostname)
-        connection.request("GET", entry.path, headers={"Host": url.netloc, "Connection": "close"})
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.headers.items()}
-    finally:
-        connection.close()

@@ -37,12 +37,18 @@ class HostedNode:
     :param name: the node's name in the catalog
     :param place: where the host program runs
     :param config: what the host program wants to know
+    :param backends: how the kind calls each color's servers
     """
 
-    mend_stamp: ClassVar[str] = "mend the stamp"
+    mend_stamp: ClassVar[str]
+    mend_health: ClassVar[str]
+    kind: ClassVar[str]
+    file: ClassVar[str]
 
-    def __init__(self, service: str, name: str, place: Place, config: Mapping[str, Any]) -> None:
-        self.service, self.name, self.place, self.config = service, name, place, dict(config)
+    def __init__(
+        self, service: str, name: str, place: Place, config: Mapping[str, Any], backends: Mapping[Color, str]
+    ) -> None:
+        self.service, self.name, self.place, self.config, self.backends = service, name, place, config, backends
 
     def read(self) -> NodeReading:
         """Ask the node for file, run time and servers."""
@@ -60,7 +66,23 @@ class HostedNode:
         raise NotImplementedError
 
     def require_targets(self, node: NodeReading, to: Split) -> None:
-        """Refuse, before anything is touched, a split that this node cannot serve."""
+        """
+        Refuse, before anything is touched, a split that this node cannot serve.
+
+        That is one over an unknown or empty backend, or more traffic for one without a healthy server.
+        """
+        health, now = node.health or {}, node.split or to
+        for color, backend in self.backends.items():
+            found = health.get(color)
+            if found is None:
+                raise self.refused(f"{self.kind} knows no backend {backend}", f"name it as {self.file} does")
+            if not found.total:
+                raise self.refused(f"backend {backend} has no server", f"give it servers in {self.file} and reload")
+            if to.share(color) > now.share(color) and not found.serves:
+                fact = (
+                    f"none of {found.total} servers of backend {backend} is up, wanted {to.share(color)} % for {color}"
+                )
+                raise self.refused(fact, self.mend_health)
 
     async def counters(self) -> dict[Color, Counters] | None:
         """Count by color; None when the node does not answer."""

@@ -10,6 +10,7 @@ from bluegreen.core.ports import Router, Secrets
 
 ROUTERS = {
     "haproxy": "bluegreen.routers.haproxy:HAProxyRouter",
+    "nginx": "bluegreen.routers.nginx:NginxRouter",
 }
 """Type in the service file -> module and class, imported when a service wants it."""
 

@@ -1,0 +1,397 @@
+"""
+What happens on the host of one nginx node: the include file and nginx's run time, read and swapped under one lock.
+
+Standard library of Python 3.9 only, and of ours no more than ``hosts.host_*``: it also runs on far hosts (``hosts.bundle``).
+
+The service's include file holds ``split_clients``, which the configuration routes by, and the stamp as comments. It is
+the truth. nginx has no run-time interface: a reload takes the file, and ``$<service>_status`` tells from inside which
+write a worker runs by. A renewed lease is only in the file, so that it needs no reload.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from bluegreen.hosts import host_files, host_seen, host_stamp
+from bluegreen.hosts.host_files import Trouble, locked, rename, write_beside
+
+Config = dict[str, Any]
+Fields = dict[str, str]
+
+INCLUDE = "include file"
+INITIAL = "write it anew, as `bluegreen lines` prints it"
+MEND_STAMP = "mend it; when no release is under way, take its `# stamp.` lines out"
+QUIET = ("lease", "why", "at")
+"""Words that a renewal may change: nginx need not know them, so that they cost no reload."""
+FRESH_ANSWERS = 20
+RELOAD_WITHIN = 10.0
+COMMAND_WITHIN = 30.0
+_PLAIN = "@:/+~,!()[] "  # what else of ASCII may stand in a stamp's word as it is
+_BROKEN = re.compile(r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(?P<words>.*?)(?: in (?P<file>/\S+):(?P<line>\d+))?$")
+
+
+class State(NamedTuple):
+    """What file and run time say together; ``lost`` is why the file has no meaning."""
+
+    split: str
+    fields: Fields
+    settled: bool
+    detail: str
+    text: Optional[str]  # noqa: UP045 - evaluated by NamedTuple on 3.9
+    lost: Optional[Trouble]  # noqa: UP045
+    pids: set[int]
+
+    @property
+    def version(self) -> list[Any]:
+        """Return what a writer compares: split, epoch, release, step, phase."""
+        return host_stamp.version(self.split, self.fields)
+
+
+def read(config: Config) -> dict[str, Any]:
+    """
+    Read file, run time and servers.
+
+    :param config: service, include, status, command, reload, backends (color -> name), servers (name -> URLs), health
+        (path, status), cookie, log, timeout in seconds
+    :returns: split, fields (with the stamped split), settled, detail, pools (backend -> server -> status)
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(Trouble):  # who may not lock, or meets a long reload, still reads
+            stack.enter_context(locked(_lock(config), fcntl.LOCK_SH, patience=0.5))
+        state = _state(config)
+    return _answer(config, state)
+
+
+def swap(config: Config, version: list[Any], fields: Fields) -> dict[str, Any]:
+    """
+    Compare and set: the file, tested and reloaded, until no worker takes requests by the old one.
+
+    :param version: what ``State.version`` must be
+    :param fields: ``split`` and, unless the node is to have none, the stamp
+    """
+    with locked(_lock(config), fcntl.LOCK_EX, patience=config.get("lock_timeout", RELOAD_WITHIN)):
+        before = _state(config)
+        host_stamp.require_version(version, before.version)
+        if before.lost and not host_stamp.way_back(fields):  # which mends a lost file, too
+            raise before.lost
+        wanted = host_stamp.with_later_lease(before.fields, fields)
+        host_files.checkpoint("compared")
+        if before.settled and _loud(wanted) == _loud(before.fields):
+            mark = _mark_in(before.text or "")
+            rename(write_beside(_path(config), INCLUDE, render(config, wanted, mark)), _path(config), INCLUDE)
+        else:
+            _replace(config, before, wanted)
+        state = _state(config)
+    return _answer(config, state)
+
+
+def dump(config: Config) -> dict[str, str]:
+    """
+    Return the whole configuration as nginx reads it now.
+
+    :returns: version, text (of ``nginx -T``, empty when it is broken), broken (nginx's own words)
+    """
+    version = _run([*config["command"], "-v"]).stderr
+    done = _run([*config["command"], "-T"])
+    broken = _broken(config, done.stderr).fact if done.returncode else ""
+    return {"version": version.strip(), "text": "" if broken else done.stdout, "broken": broken}
+
+
+def count(config: Config) -> dict[str, dict[str, Any]]:
+    """
+    Count by backend: requests, errors and latency_ms of the log since the last write, in_flight, ready, total.
+
+    Connections that today's workers keep to a color without a share are idle: they never sent it a request.
+    """
+    running = runtime(config)
+    inode, start = _mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
+    counted = host_seen.count_lines(config["log"], inode, start, config["backends"].values())
+    if counted is None:
+        raise Trouble("refused", f"the log {config['log']} cannot be read", "name nginx's log, and let this user read it")
+    pools, workers = _pools(config), _workers(int(running["pid"]))
+    for share, (_, backend) in zip(running["split"].split("/"), sorted(config["backends"].items())):  # noqa: B905 - 3.9
+        busy = [pid for pid, current in (workers or {}).items() if share != "0" or not current]
+        counted[backend]["in_flight"] = host_seen.connections(busy, config["servers"][backend]) if workers else None
+        counted[backend]["ready"] = sum(status == host_seen.UP for status in pools[backend].values())
+        counted[backend]["total"] = len(pools[backend])
+    return counted
+
+
+def unwritable(config: Config) -> list[tuple[str, str]]:
+    """Say, with the mend, what keeps this user from a write."""
+    return host_files.unwritable(_path(config), _lock(config))
+
+
+def render(config: Config, fields: Fields, mark: tuple[int, int] = (0, 0)) -> str:
+    """Return the include file; ``mark`` is the log's inode and the byte where this write's counts begin."""
+    name, green = config["service"].replace("-", "_"), fields["split"].partition("/")[2]
+    stamp = {key: word for key, word in fields.items() if "epoch" in fields}
+    shares = [f"{green}% {config['backends']['green']};"] if green not in ("0", "100") else []
+    shares += [f"* {config['backends']['green' if green == '100' else 'blue']};"]
+    known = {"split": fields["split"], **{key: word for key, word in stamp.items() if key not in ("why", "at")}}
+    lines = [
+        f"# The split of {config['service']} and its stamp, written whole by Airflow Blue-Green.",
+        *(f"# stamp.{key}={quote(word, _PLAIN)}" for key, word in stamp.items()),
+        "# log {}:{}".format(*mark),
+    ]
+    key = "$request_id"
+    if config.get("cookie"):  # a client that has the cookie keeps its color while green's share grows
+        key = f"${name}_key"
+        lines += _block(f"map $cookie_{config['cookie']} {key}", [f"default $cookie_{config['cookie']};", '"" $request_id;'])
+    lines += _block(f'split_clients "{key}" ${name}_pool', shares)
+    # An answer that no server has given has no color: what nginx says in the servers' place proves nothing.
+    colors = [f'"~^{_literal(backend)} .*[0-9]$" {color};' for color, backend in config["backends"].items()]
+    lines += _block(f'map "${name}_pool $upstream_header_time" ${name}_color', ['default "";', *colors])
+    lines += _block(f'map "" ${name}_status', [f'default "pid=$pid&{urlencode(known)}";'])
+    lines.append(f'log_format bluegreen_{name} "${name}_pool $status $request_time";')
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _literal(name: str) -> str:
+    return name.replace(".", "\\.")  # all that a name may hold and a pattern would read otherwise
+
+
+def _block(head: str, lines: list[str]) -> list[str]:
+    return [f"{head} {{", *(f"    {line}" for line in lines), "}"]
+
+
+def parse(config: Config, text: str) -> Fields:
+    """Return the split that nginx will route by after a reload as ``routed``, and the stamp's words."""
+    where = f"the {INCLUDE} {_path(config)}"
+    name = config["service"].replace("-", "_")
+    fields = {key: unquote(word) for key, word in re.findall(r"^# stamp\.(\w+)=(.*)$", text, re.MULTILINE)}
+    host_stamp.require_words(fields, f"the stamp of {where}", MEND_STAMP)
+    bare = re.sub(r"#.*", "", text)
+    block = re.search(rf"split_clients\s+\S+\s+\${name}_pool\s*\{{([^}}]*)\}}", bare)
+    if not block:
+        raise Trouble("refused", f"{where} is garbled: it has no split_clients for ${name}_pool", INITIAL)
+    green, rest = 0, 100
+    for line in filter(None, (" ".join(part.split()) for part in block[1].split(";"))):
+        found = re.fullmatch(r"(?:(\d{1,3})%|\*) (\S+)", line)
+        if not found or found[2] not in config["backends"].values():
+            fact = f"{where} is garbled: `{line};` is no whole per cent of {' or '.join(config['backends'].values())}"
+            raise Trouble("refused", fact, INITIAL)
+        share = int(found[1]) if found[1] else rest
+        green, rest = green + (share if found[2] == config["backends"]["green"] else 0), rest - share
+    return {"routed": f"{100 - green}/{green}", **fields}
+
+
+def runtime(config: Config) -> Fields:
+    """Words that the answering worker runs by, with its ``pid``."""
+    url, end = urlsplit(config["status"]), config.get("timeout", 1.0)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=end)
+    try:
+        connection.request("GET", url.path or "/", headers={"Host": url.netloc, "Connection": "close"})
+        answer = connection.getresponse()
+        status, said = answer.status, answer.read(65536).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        mend = "see whether nginx runs, and whether it has the status lines that `bluegreen lines` prints"
+        raise Trouble("unreachable", f"{config['status']} does not answer: {words}", mend) from error
+    finally:
+        connection.close()
+    found = dict(parse_qsl(said))
+    if status != 200 or not found.get("pid", "").isdigit() or not re.fullmatch(r"\d+/\d+", found.get("split", "")):
+        fact = f"{config['status']} answers {status} {said[:80]!r}, wanted the split of {config['service']}"
+        raise Trouble("refused", fact, status_lines(config))
+    return found
+
+
+def status_lines(config: Config) -> str:
+    """Return what must stand in nginx's configuration for its run time to be read."""
+    url, name = urlsplit(config["status"]), config["service"].replace("-", "_")
+    return (
+        f"write `include {config['include']};` in http {{ }} and `location = {url.path or '/'} "
+        f"{{ return 200 ${name}_status; }}` in the server that listens on {url.netloc}, then reload nginx"
+    )
+
+
+def _path(config: Config) -> Path:
+    return Path(config["include"]).resolve()
+
+
+def _lock(config: Config) -> Path:
+    # A reload and a test are of the whole nginx: one lock for all services with includes in this folder.
+    return _path(config).parent / "nginx"
+
+
+def _loud(fields: Fields) -> Fields:
+    return {key: word for key, word in fields.items() if key not in QUIET}
+
+
+def _state(config: Config) -> State:
+    answers = [runtime(config) for _ in range(5)]
+    routed = max(answers, key=lambda one: int(one.get("epoch", 0)))
+    text = file = lost = None
+    try:
+        text = host_files.load(_path(config), INCLUDE, INITIAL)
+        file = parse(config, text)
+    except Trouble as trouble:
+        lost = trouble
+    split, fields = _judge(file, routed)
+    settled = file is not None and all(_in_force(file, one) for one in answers)
+    pids = {int(one["pid"]) for one in answers}
+    return State(split, fields, settled, "" if settled else _differ(file, routed, lost), text, lost, pids)
+
+
+def _in_force(file: Fields, answer: Fields) -> bool:
+    routed = {key: word for key, word in answer.items() if key != "pid"}
+    wanted = {key: word for key, word in file.items() if key != "routed"}
+    return file["routed"] == routed["split"] and _loud({"split": file["routed"], **wanted}) == _loud(routed)
+
+
+def _judge(file: Fields | None, routed: Fields) -> tuple[str, Fields]:
+    """
+    Split and stamp that count: the file's, unless it is lost or somebody put an older one in its place.
+
+    A share that somebody set in the file by hand shows as one that the stamp does not name.
+    """
+    newer = {key: word for key, word in routed.items() if key != "pid"} if "epoch" in routed else {}
+    if file is None or int(newer.get("epoch", 0)) > int(file.get("epoch", 0)):
+        return routed["split"], newer
+    return file["routed"], {key: word for key, word in file.items() if key != "routed"}
+
+
+def _differ(file: Fields | None, routed: Fields, lost: Trouble | None) -> str:
+    if lost or file is None:
+        return f"{lost.fact} ({lost.mend}); nginx runs by {routed['split']} until it is reloaded" if lost else ""
+    sides = (file["routed"], file.get("epoch", "none"), routed["split"], routed.get("epoch", "none"))
+    return "file and run time differ: {}, epoch {} and {}, epoch {}".format(*sides)
+
+
+def _answer(config: Config, state: State) -> dict[str, Any]:
+    return {
+        "split": state.split,
+        "fields": state.fields,
+        "settled": state.settled,
+        "detail": state.detail,
+        "pools": _pools(config),
+    }
+
+
+def _replace(config: Config, before: State, wanted: Fields) -> None:
+    way_back, path = host_stamp.way_back(wanted), _path(config)
+    text = render(config, wanted, _mark_here(config))
+    temporary = write_beside(path, INCLUDE, text)
+    host_files.checkpoint("written")
+    rename(temporary, path, INCLUDE)
+    host_files.checkpoint("renamed")
+    try:
+        _require(config, [*config["command"], "-t"])
+        host_files.checkpoint("tested")
+        old = before.pids.union(*map(_current_workers, before.pids))
+        _require(config, config.get("reload") or [*config["command"], "-s", "reload"])
+    except Trouble as trouble:
+        if way_back:  # whoever mends and reloads nginx puts it in force
+            fact = f"the file holds the way back, but nginx does not run by it: {trouble.fact}"
+            raise Trouble("unsettled", fact, trouble.mend) from trouble
+        if before.text is not None:
+            rename(write_beside(path, INCLUDE, before.text), path, INCLUDE)
+        raise
+    host_files.checkpoint("reloaded")
+    _settle(config, old, parse(config, text))
+
+
+def _settle(config: Config, old: set[int], wanted: Fields) -> None:
+    """
+    Wait until no old worker takes new connections and fresh answers show the new write.
+
+    A worker that shuts down takes none, however long it finishes what it has.
+    """
+    end, said = time.monotonic() + RELOAD_WITHIN, ""
+    while True:
+        try:
+            said = _unsettled(config, old, wanted)
+        except Trouble as trouble:
+            said = trouble.fact
+        if not said:
+            return
+        if time.monotonic() > end:
+            fact = f"the file holds the new split, but nginx does not run by it after {RELOAD_WITHIN:g} s: {said}"
+            raise Trouble("unsettled", fact, "see nginx's error log; reload it, then read again")
+        time.sleep(0.01)
+
+
+def _unsettled(config: Config, old: set[int], wanted: Fields) -> str:
+    first = runtime(config)
+    current = _current_workers(int(first["pid"]))
+    if current and current & old:
+        return f"old workers take requests: {', '.join(map(str, sorted(current & old)))}"
+    # Who cannot see nginx's processes asks more often: old workers answered for 100 ms beside new ones.
+    for _ in range(FRESH_ANSWERS if current else 10 * FRESH_ANSWERS):
+        answer = runtime(config)
+        if not _in_force(wanted, answer) or int(answer["pid"]) in old:
+            return f"a worker answers with epoch {answer.get('epoch', 'none')}, {answer['split']}"
+    return ""
+
+
+def _workers(pid: int) -> dict[int, bool] | None:
+    return host_seen.siblings(pid, "nginx: worker process", "shutting down")
+
+
+def _current_workers(pid: int) -> set[int]:
+    return {worker for worker, current in (_workers(pid) or {}).items() if current}
+
+
+def _pools(config: Config) -> dict[str, dict[str, str]]:
+    health, timeout = config["health"], config.get("timeout", 1.0)
+    urls = [url for servers in config["servers"].values() for url in servers]
+    found = host_seen.healths(urls, health["path"], health["status"], timeout)
+    return {backend: {url: found[url] for url in servers} for backend, servers in config["servers"].items()}
+
+
+def _mark_here(config: Config) -> tuple[int, int]:
+    return host_seen.log_end(config["log"])
+
+
+def _mark_in(text: str) -> tuple[int, int]:
+    found = re.search(r"^# log (\d+):(\d+)$", text, re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    words = " ".join(command)
+    try:
+        return subprocess.run(
+            command, capture_output=True, check=False, text=True, timeout=COMMAND_WITHIN, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        mend = "see what holds it up: an upstream's name that does not resolve?"
+        raise Trouble("refused", f"`{words}` did not end within {COMMAND_WITHIN:g} s", mend) from error
+    except OSError as error:
+        mend = "name nginx's program and its options as `command` of the node"
+        raise Trouble("refused", f"`{words}` cannot be run: {error.strerror}", mend) from error
+
+
+def _require(config: Config, command: list[str]) -> None:
+    done = _run(command)
+    if done.returncode:
+        raise _broken(config, done.stderr or done.stdout)
+
+
+def _broken(config: Config, said: str) -> Trouble:
+    found = next(filter(None, map(_BROKEN.search, said.splitlines())), None)
+    if not found:
+        return Trouble("refused", f"nginx said {said.strip()[-300:]!r}", "see that this user may run it")
+    words = found["words"]
+    if not found["file"]:
+        return Trouble("refused", f"nginx said: {words}", "mend it, or let a user run it who may: `command` of the node")
+    where = f"{found['file']}:{found['line']}"
+    with contextlib.suppress(OSError, IndexError):
+        words += f": `{Path(found['file']).read_text(errors='replace').splitlines()[int(found['line']) - 1].strip()}`"
+    if Path(found["file"]).resolve() == _path(config):
+        return Trouble("refused", f"nginx does not take our {INCLUDE}: {where}: {words}", "see `bluegreen check`")
+    fact = f"nginx configuration broken by someone else: {where}: {words}"
+    return Trouble("refused", fact, "let who changed it mend it; until then nginx takes no reload")
+
+
+FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "unwritable": unwritable}
+"""What may be called from outside; see ``host_files.answer``."""
