@@ -132,6 +132,10 @@ class HAProxyNode:
             raise HAProxyError(f"node {self.name} was never started")
         return self._process.pid
 
+    def catalog(self) -> dict[str, str]:
+        """The node in a service file."""
+        return {"name": self.name, "socket": str(self.socket), "map": str(self.map_path), "entry": self.entry}
+
     def command(self, text: str) -> str:
         """One command to the worker's admin socket."""
         return admin(self.socket, text)

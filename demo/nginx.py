@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from demo.processes import LOOPBACK, Process, port_taken_by, require_free, tail, wait_until
 
@@ -118,6 +119,11 @@ class NginxNode:
         if self._process is None:
             raise NginxError(f"node {self.name} was never started")
         return self._process.pid
+
+    def catalog(self) -> dict[str, Any]:
+        """The node in a service file."""
+        paths = {"include": str(self.include), "log": str(self.counts)}
+        return {"name": self.name, **paths, "status": self.status, "entry": self.entry, "command": self.command}
 
     @property
     def hitless(self) -> bool:

@@ -107,17 +107,14 @@ class Shop:
         """The service file's content."""
         return {
             "service": self.name,
-            "description": "The demo's shop",
+            "description": f"The demo's {self.name}, behind two {self.router} nodes",
             "owner": "team-shop",
             "tags": ["demo"],
             "entry": {"url": f"http://{self.name}.test/"},
             "router": {
-                "type": "haproxy",
+                "type": self.router,
                 "backends": {"blue": f"{self.name}-blue", "green": f"{self.name}-green"},
-                "nodes": [
-                    {"name": n.name, "socket": str(n.socket), "map": str(n.map_path), "entry": n.entry}
-                    for n in self.nodes
-                ],
+                "nodes": [node.catalog() for node in self.nodes],
             },
             "colors": {
                 color: {"targets": [f"http://{LOOPBACK}:{port}" for port in ports]}

@@ -161,7 +161,10 @@ def count_lines(path: str, inode: int, start: int, names: Iterable[str]) -> dict
             latest = log.read(place - log.tell())
     except OSError:
         return None
-    return {name: {"requests": counts[name][0], "errors": counts[name][1], "latency_ms": _mean(latest, name)} for name in names}
+    return {
+        name: {"requests": counts[name][0], "errors": counts[name][1], "latency_ms": _mean(latest, name)}
+        for name in names
+    }
 
 
 def _counted(log: Any, place: int, counts: Counts) -> tuple[int, Counts]:

@@ -93,7 +93,9 @@ class NginxCheck(NodeCheck):
             yield self.finding("counters-missing", trouble.fact, trouble.mend)
             return
         if any(one["in_flight"] is None for one in counted.values()):
-            fact = "nginx's connections cannot be seen: nobody knows what is in flight on a color, so a deploy is refused"
+            fact = (
+                "nginx's connections cannot be seen: nobody knows what is in flight on a color, so a deploy is refused"
+            )
             mend = "run as root or as nginx's workers do, on nginx's own host"
             yield self.finding("in-flight-unknown", fact, mend, "warning")
 
@@ -113,7 +115,9 @@ class NginxCheck(NodeCheck):
                 fact = f"{one.where}: `{one.says()}` sends every request to that one path"
                 yield self.finding("path-in-pass", fact, f"write `{one.name} http://${self._name}_pool;`")
         if not found.root.own("worker_shutdown_timeout"):
-            fact = "worker_shutdown_timeout is not set: after each shift old workers stay as long as their slowest client"
+            fact = (
+                "worker_shutdown_timeout is not set: after each shift old workers stay as long as their slowest client"
+            )
             yield self.finding("workers-pile-up", fact, "add `worker_shutdown_timeout 30s;` above http { }", "warning")
 
     def _upstreams(self, found: Configuration) -> Iterator[Finding]:
