@@ -1,8 +1,8 @@
-"""What operators and sensors share: credentials from connections, what earlier tasks left, and errors that Airflow understands."""
+"""What operators, sensors and triggers share: credentials from connections, what earlier tasks left, and errors that Airflow understands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -15,8 +15,10 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
 )
 
+from bluegreen.catalog.models import Service
+from bluegreen.catalog.section import connections
 from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing
-from bluegreen.core.ports import Credentials
+from bluegreen.core.ports import Credentials, Secrets
 from bluegreen.release.plan import Plan
 
 PLAN_TASK, SWITCH_TASK, WATCH_TASK = "plan", "switch", "watch"
@@ -43,20 +45,50 @@ def connection_secrets(connection_id: str) -> Credentials:
     try:
         connection = BaseHook.get_connection(connection_id)
     except AirflowNotFoundException as missing:
-        raise SecretMissing(
-            "there is no such Airflow connection", part=connection_id, next_step="airflow connections add …"
-        ) from missing
-    return credentials_of(connection)
+        raise _no_connection(connection_id) from missing
+    return credentials_of(connection, connection.extra_dejson)
 
 
-def credentials_of(connection: Any) -> Credentials:
-    """Return what an Airflow connection holds."""
+async def secrets_of(service: Service) -> Secrets:
+    """
+    Fetch every connection that a service names, for a triggerer.
+
+    There, what asks Airflow from beside the loop may wait for the loop, for ever: so they are fetched on it, before
+    anything needs them. One that cannot be had is missed only by who asks for it.
+    """
+    found: dict[str, Credentials | SecretMissing] = {}
+    for name in connections(service):
+        try:
+            connection = await BaseHook.aget_connection(name)
+            found[name] = credentials_of(connection, await connection.aextra_dejson())
+        except AirflowNotFoundException:
+            found[name] = _no_connection(name)
+        except Exception as error:  # noqa: BLE001 - a watch can do without most of them
+            found[name] = SecretMissing(f"cannot be had: {type(error).__name__}", part=name)
+
+    def secrets(connection_id: str) -> Credentials:
+        one = found.get(connection_id) or _no_connection(connection_id)
+        if isinstance(one, SecretMissing):
+            raise one
+        return one
+
+    return secrets
+
+
+def _no_connection(connection_id: str) -> SecretMissing:
+    return SecretMissing(
+        "there is no such Airflow connection", part=connection_id, next_step="airflow connections add …"
+    )
+
+
+def credentials_of(connection: Any, extra: Mapping[str, Any]) -> Credentials:
+    """
+    Return what an Airflow connection holds.
+
+    :param extra: its type's own fields, which Airflow reads in one way on a loop and in another beside it
+    """
     return Credentials(
-        connection.login or "",
-        connection.password or "",
-        connection.host or "",
-        connection.port,
-        connection.extra_dejson or {},
+        connection.login or "", connection.password or "", connection.host or "", connection.port, extra or {}
     )
 
 

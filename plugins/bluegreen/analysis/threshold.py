@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bluegreen.analysis.judgement import Judgement, State
 from bluegreen.analysis.series import Series
-from bluegreen.catalog.models import ThresholdRule
+from bluegreen.catalog.evidence import ThresholdRule
 from bluegreen.core.colors import Color
 
 

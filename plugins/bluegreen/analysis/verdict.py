@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bluegreen.analysis.judgement import Judgement, State
+from bluegreen.analysis.polled import Polled
 from bluegreen.analysis.series import Series
 from bluegreen.analysis.serving import Serving
 from bluegreen.analysis.threshold import judge
-from bluegreen.catalog.models import ThresholdRule
+from bluegreen.catalog.evidence import Rule, ThresholdRule
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Outlook, Verdict
 
 
-def verdict(rules: Sequence[ThresholdRule], series: Series, serving: Serving, color: Color, *, ended: bool) -> Verdict:
+def verdict(
+    rules: Sequence[Rule], series: Series, serving: Serving, color: Color, *, ended: bool, polled: Polled | None = None
+) -> Verdict:
     """
     Judge the evidence so far.
 
     :param color: the new color
+    :param polled: the latest answers to the rules that ask somebody
     :param ended: the watch is over, so that missing data is not waited for any more
     :returns: unhealthy as soon as one rule is broken; healthy only at the end, when all are kept
     """
-    judgements = [serving.judge(color), *(judge(rule, series, color) for rule in rules)]
+    judgements = [serving.judge(color)]
+    judgements += [judge(rule, series, color) for rule in rules if isinstance(rule, ThresholdRule)]
+    judgements += polled.judgements() if polled else []
     broken = [j for j in judgements if j.state is State.BROKEN]
     missing = [j for j in judgements if j.state is State.NO_DATA]
     numbers = {"rules": [{"state": str(j.state), "text": j.text, **j.numbers} for j in judgements], "gaps": series.gaps}

@@ -1,8 +1,8 @@
 """
 What a service file may say, as frozen models. Unknown keys are refused.
 
-A new kind of router, deployer or rule is one model here, in the union beside its siblings, one module in its room and
-a line in that room's registry.
+A new kind of router or deployer is one model here (of evidence or rule: in ``evidence.py``), in the union beside its
+siblings, one module in its room and a line in that room's registry.
 """
 
 from __future__ import annotations
@@ -11,37 +11,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from bluegreen.catalog.durations import Duration
+from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
+from bluegreen.catalog.section import ConnectionId, HostPort, Section, Url
 from bluegreen.core.colors import Color
 
 SERVICE_NAME = r"^[a-z][a-z0-9-]{0,40}$"
-CONNECTION_ID = r"^[A-Za-z0-9_.-]+$"
-_HTTP = TypeAdapter(HttpUrl)
-
-
-def _http_url(value: str) -> str:
-    if _HTTP.validate_python(value).username is not None:
-        raise ValueError("a login stands in it; secrets only by connection id: take it out")
-    return value.rstrip("/")
 
 
 def _seconds(value: float) -> timedelta:
     return timedelta(seconds=value)
-
-
-Url = Annotated[
-    str, AfterValidator(_http_url), Field(description="http:// or https:// address", examples=["http://10.0.1.11:8080"])
-]
-HostPort = Annotated[str, Field(pattern=r"^\[?[A-Za-z0-9_.:-]+\]?:\d{1,5}$", examples=["10.0.0.5:443"])]
-ConnectionId = Annotated[str, Field(pattern=CONNECTION_ID, description="id of an Airflow connection")]
-
-
-class Section(BaseModel):
-    """A part of a service file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Entry(Section):
@@ -215,24 +196,6 @@ class SmokeTest(Section):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
-class ThresholdRule(Section):
-    """A bound on one number of the new color."""
-
-    type: Literal["threshold"]
-    metric: Literal["error_rate", "latency_ms"] = Field(description="per cent of requests; mean response time")
-    max: float = Field(ge=0, allow_inf_nan=False)
-    window: Duration = Field(
-        _seconds(10), description="the latest stretch that is judged; longer where it has too few requests"
-    )
-    min_requests: int = Field(20, ge=1, description="no verdict on fewer")
-    no_data: Literal["fail", "hold", "ignore"] = Field(
-        "hold", description="too few requests: fail at once, hold until the watch ends and fail then, or ignore"
-    )
-
-
-Rule = Annotated[ThresholdRule, Field(discriminator="type")]
-
-
 class CanaryStep(Section):
     """A share of the traffic for the new color, and how long it is watched."""
 
@@ -286,6 +249,7 @@ class Service(Section):
     deploy: Deploy
     prewarm: Prewarm | None = None
     smoke: tuple[SmokeTest, ...] = ()
+    evidence: Evidence | None = None
     release: Release = Release()
 
     @field_validator("colors")
@@ -297,6 +261,14 @@ class Service(Section):
         if shared:
             raise ValueError(f"a target belongs to one color only, found {', '.join(sorted(shared))} in both")
         return colors
+
+    @field_validator("release")
+    @classmethod
+    def _rules_have_evidence(cls, release: Release, others: ValidationInfo) -> Release:
+        asking = any(isinstance(rule, PrometheusRule) for rule in release.rules)
+        if asking and others.data.get("evidence", ...) is None:
+            raise ValueError("a rule of type prometheus has nothing to ask: add evidence: {type: prometheus, url: …}")
+        return release
 
     def frozen(self) -> dict[str, Any]:
         """JSON from which ``Service.model_validate`` makes the same service again: what a release holds on to."""

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic_core import ErrorDetails
 
-from bluegreen.catalog import durations, models
+from bluegreen.catalog import durations, evidence, models, section
 from bluegreen.catalog.yaml_text import Document, Path, Problem, shown
 
 Sentence = tuple[str, str]
@@ -20,7 +20,9 @@ Json = Mapping[str, Any]
 _PATTERNS = {
     models.SERVICE_NAME: "a name of lower-case letters, digits and dashes that begins with a letter, at most 41",
     "^/": "a path that begins with /",
-    models.CONNECTION_ID: "the id of an Airflow connection",
+    section.CONNECTION_ID: "the id of an Airflow connection",
+    evidence.METRIC_NAME: "the name of a Prometheus metric",
+    evidence.LABEL_NAME: "the name of a Prometheus label",
     durations.PATTERN: "a duration like 500ms, 30s, 5m or 1h30m",
 }
 
@@ -168,7 +170,7 @@ def _pattern(error: ErrorDetails, place: Place) -> Sentence:
     example = "".join(f" like {example}" for example in place.schema.get("examples", [])[:1])
     allowed = _PATTERNS.get(pattern) or (f"a text{example}" if example else f"what matches {pattern}")
     # Where an id is wanted somebody may have written the secret itself.
-    found = "something else" if pattern == models.CONNECTION_ID else shown(place.node)
+    found = "something else" if pattern == section.CONNECTION_ID else shown(place.node)
     return f"found {found}, allowed {allowed}", ""
 
 

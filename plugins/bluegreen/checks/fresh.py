@@ -180,7 +180,7 @@ class asking:  # noqa: N801 - used as a verb: ``async with asking(...) as asker`
 
     :param concurrency: connections at one time
     :param ca_file: own certificate authority instead of the system's
-    :param credentials: sent with each request as HTTP basic
+    :param credentials: sent with each request: HTTP basic, or, without a login, the password as bearer token
     :param keep_alive: reuse connections; each request has its own otherwise
     :raises CheckFailed: the CA file cannot be read
     """
@@ -207,8 +207,10 @@ class asking:  # noqa: N801 - used as a verb: ``async with asking(...) as asker`
         headers = {"User-Agent": AGENT} | ({} if self._keep_alive else {"Connection": "close"})
         if self._credentials is None:
             return Asker(self._session, headers, ())
-        token = _basic(self._credentials)
-        return Asker(self._session, headers | {"Authorization": f"Basic {token}"}, _to_hide(self._credentials, token))
+        scheme, token = _authorization(self._credentials)
+        return Asker(
+            self._session, headers | {"Authorization": f"{scheme} {token}"}, _to_hide(self._credentials, token)
+        )
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
@@ -242,8 +244,10 @@ def _tls(ca_file: Path) -> ssl.SSLContext:
         ) from error
 
 
-def _basic(credentials: Credentials) -> str:
-    return b64encode(f"{credentials.login}:{credentials.password}".encode()).decode()
+def _authorization(credentials: Credentials) -> tuple[str, str]:
+    if not credentials.login:
+        return "Bearer", credentials.password
+    return "Basic", b64encode(f"{credentials.login}:{credentials.password}".encode()).decode()
 
 
 def _to_hide(credentials: Credentials, token: str) -> tuple[str, ...]:

@@ -100,6 +100,25 @@ def at(body: str, path: str) -> Any:
         raise ValueError(f"{path} is no JMESPath: {error}") from error
 
 
+async def first_well(asker: Asker, targets: Sequence[str], health: Health) -> TargetHealth:
+    """
+    Ask targets at the same time until one is well, which is enough to serve; never longer than ``health.timeout``.
+
+    :returns: the first that is well; without any, the last that answered
+    """
+    asking_each = [asyncio.ensure_future(_ask(asker, target, health)) for target in targets]
+    try:
+        for answered in asyncio.as_completed(asking_each):
+            found = await answered
+            if found.ok:
+                break
+    finally:
+        for one in asking_each:
+            one.cancel()
+        await asyncio.gather(*asking_each, return_exceptions=True)
+    return found
+
+
 async def _ask(asker: Asker, target: str, health: Health) -> TargetHealth:
     try:
         answer = await asker.ask(Address.of(target, health.path), health.timeout)

@@ -10,22 +10,42 @@ from bluegreen.catalog.models import Service
 from bluegreen.cli.exits import OK, WRONG, code_of, complain
 from bluegreen.cli.render import paragraph
 from bluegreen.cli.session import ports_of, who
+from bluegreen.core.colors import Color
 from bluegreen.core.errors import CatalogError
 from bluegreen.core.ports import Finding
+from bluegreen.release.ports import Ports
 
 Answer = Sequence[Finding] | Exception
 
 
 def findings(service: Service) -> list[Finding]:
-    """Ask a service's router what is wrong with it, and with the traffic as it stands."""
-    router = ports_of(service).router
+    """Ask a service's router what is wrong with it, with the traffic as it stands, and with what a watch would ask."""
+    ports = ports_of(service)
+    router = ports.router
     reading = router.read()
     found = []
     if reading.reachable and reading.stamp is None:
         adopt = f"bluegreen adopt {service.service} --version … --reason …"
         found.append(Finding("no-stamp", "error", "router", f"the traffic is nobody's: {reading.says()}", adopt))
     found += [_by_hand(service.service, node.node, str(node.split)) for node in reading.foreign]
-    return [*found, *router.check()]
+    return [*found, *router.check(), *_without_a_number(ports, reading.live)]
+
+
+def _without_a_number(ports: Ports, live: Color | None) -> list[Finding]:
+    """Say which rules a watch of the live color could not judge now."""
+    # Not at the top: `bluegreen schema` and `--help` need no HTTP client.
+    from bluegreen.release.evidence import tried_rules  # noqa: PLC0415
+
+    color = live or Color.BLUE
+    found: dict[str, Finding] = {}
+    for tried in tried_rules(ports, color):
+        if tried.error:
+            fact, where = f"no number for {color}: {tried.error}", f"release.rules: {tried.rule.says}"
+            missing = Finding("no-number", "warning", where, fact, "a watch would hold to its end, and fail then")
+            refused = Finding("bad-query", "error", where, fact, "mend its query: until then no release begins")
+            # Who does not answer at all is told once, not for each rule.
+            found.setdefault(fact, refused if tried.refused else missing)
+    return list(found.values())
 
 
 def _by_hand(service: str, node: str, split: str) -> Finding:

@@ -17,6 +17,8 @@ The one error tree. Retryable or not is in the type; the text says service, part
     ├── DeployError
     │   └── DeployFenced            a newer release has the target
     ├── CheckFailed                 a smoke test or prewarming found what it must not
+    ├── NoNumber                    a source of evidence tells none: missing data, never zero
+    │   └── QueryRefused            it does not understand the question
     └── Unhealthy                   the watch's verdict
 """
 
@@ -136,6 +138,14 @@ class DeployFenced(DeployError):
 
 class CheckFailed(BlueGreenError):
     """A smoke test or prewarming found what it must not."""
+
+
+class NoNumber(BlueGreenError):
+    """A source of evidence tells no number: missing data, never zero."""
+
+
+class QueryRefused(NoNumber):
+    """A source of evidence does not understand the question; no later answer will be better."""
 
 
 class Unhealthy(BlueGreenError):

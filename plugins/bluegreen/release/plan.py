@@ -15,6 +15,7 @@ from bluegreen.core.errors import NotServing, ReleaseRefused, RouterUnreachable,
 from bluegreen.core.ports import CatchesUp
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.evidence import refuse_bad_queries
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
 
@@ -105,6 +106,8 @@ def plan(ports: Ports, request: Request) -> Plan:
             part=live,
             next_step="mend it first, see bluegreen status",
         )
+    if "watch" not in request.skip:
+        refuse_bad_queries(ports, live)
     epoch = (stamp.epoch if stamp else 0) + 1
     claim = Stamp(
         epoch=epoch,
@@ -141,6 +144,8 @@ def dry_run(ports: Ports, request: Request) -> list[str]:
     reading = ports.router.read()
     _everything_answers(ports, reading)
     live, epoch = _live(ports, reading), reading.stamp.epoch if reading.stamp else 0
+    if "watch" not in request.skip:
+        refuse_bad_queries(ports, live)
     nodes = ", ".join(node.node for node in reading.nodes)
     steps = [("claimed", Split.whole_on(live), "")]
     if "canary" not in request.skip:

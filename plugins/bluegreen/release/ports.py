@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from bluegreen.analysis.polled import Source
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
@@ -36,6 +37,7 @@ class Ports:
     :param now: aware UTC
     :param sleep: waits some seconds
     :param clock: seconds, only ever growing
+    :param source: where rules that ask somebody get their numbers; None where the service file names none
     """
 
     service: Service
@@ -46,6 +48,7 @@ class Ports:
     now: Callable[[], datetime] = now_utc
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    source: Source | None = None
 
     @property
     def name(self) -> str:

@@ -1,8 +1,8 @@
 """
 Watch: sample the evidence, keep the lease alive, say the verdict, and put the traffic back when it is bad.
 
-Sampling and renewing are two asyncio tasks; what blocks (renew, restore) runs in an own bounded thread pool, so that
-the loop that carries other watches is never held up (design, section 5).
+Sampling, renewing and asking (``evidence.py``) are asyncio tasks; what blocks (renew, restore) runs in an own bounded
+thread pool, so that the loop that carries other watches is never held up (design, section 5).
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from bluegreen.analysis.series import Series
-from bluegreen.analysis.serving import Serving
-from bluegreen.analysis.verdict import verdict
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
-from bluegreen.core.errors import BlueGreenError, RouterError, TrafficConflict
+from bluegreen.core.errors import BlueGreenError, TrafficConflict
 from bluegreen.core.evidence import Counters, NodeCounters, Outlook, Verdict
 from bluegreen.core.ports import Counts, Renews
+from bluegreen.release.evidence import Evidence
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored, restore
 
@@ -156,21 +154,19 @@ class _Heartbeat:
 
 
 async def _sample(ports: Ports, spec: WatchSpec, alive: _Heartbeat, renewing: asyncio.Task[None]) -> Verdict:
-    series, serving = Series(spec.counters()), Serving()
     interval, said = spec.service.release.interval.total_seconds(), 0.0
-    while True:
-        now = ports.now()
-        counters = await _counters(ports)
-        series.add((now - spec.since).total_seconds(), counters)
-        serving.add(counters)
-        alive.beat()
-        found = verdict(spec.service.release.rules, series, serving, spec.color, ended=now >= spec.until)
-        if found.says is not Outlook.UNKNOWN:
-            return found
-        if (now - spec.since).total_seconds() - said >= 10:
-            said = (now - spec.since).total_seconds()
-            ports.log(f"{spec.step}: {(spec.until - now).total_seconds():.0f} s left: {found.reason}")
-        await _pause(renewing, interval, spec.until, now)
+    async with Evidence(ports, spec.color, spec.since, spec.counters()) as evidence:
+        while True:
+            now = ports.now()
+            await evidence.sample(now)
+            alive.beat()
+            found = evidence.verdict(ended=now >= spec.until)
+            if found.says is not Outlook.UNKNOWN:
+                return found
+            if (now - spec.since).total_seconds() - said >= 10:
+                said = (now - spec.since).total_seconds()
+                ports.log(f"{spec.step}: {(spec.until - now).total_seconds():.0f} s left: {found.reason}")
+            await _pause(renewing, interval, spec.until, now)
 
 
 async def _pause(renewing: asyncio.Task[None], interval: float, until: datetime, now: datetime) -> None:
@@ -180,16 +176,6 @@ async def _pause(renewing: asyncio.Task[None], interval: float, until: datetime,
     if done:
         renewing.result()
         await asyncio.sleep(seconds)  # a router without leases to renew: the task ended by itself
-
-
-async def _counters(ports: Ports) -> NodeCounters:
-    if not isinstance(ports.router, Counts):
-        return {}
-    try:
-        return await ports.router.counters()
-    except (RouterError, OSError, TimeoutError) as error:
-        ports.log(f"no counts: {error}")
-        return {}
 
 
 async def _keep_lease(ports: Ports, spec: WatchSpec, alive: _Heartbeat) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bluegreen.analysis.registry import make_source
 from bluegreen.catalog.models import Service
 from bluegreen.checks.proof import prove
 from bluegreen.core.colors import Split
@@ -26,7 +27,8 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
         credentials = secrets(service.entry.connection) if service.entry.connection else None
         return prove(service.entry, {node.name: node.entry for node in service.router.nodes}, split, credentials)
 
-    return Ports(service, make_router(service, secrets), make_deployer(service, secrets), prover, log)
+    router, deployer = make_router(service, secrets), make_deployer(service, secrets)
+    return Ports(service, router, deployer, prover, log, source=make_source(service, secrets))
 
 
 def union(service: Service, frozen: Iterable[Service]) -> Service:

@@ -7,8 +7,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from bluegreen.core.errors import SecretMissing
-from bluegreen.core.ports import Credentials
+from bluegreen.edge import secrets_of
 from bluegreen.release.watch import WatchSpec, in_thread, watch
 from bluegreen.release.wiring import ports_for
 
@@ -20,7 +19,7 @@ class WatchTrigger(BaseTrigger):
     ``cleanup`` and ``on_kill`` stay Airflow's own, which move no traffic: they run at every exit, a triggerer's restart
     included. The lease and the release's teardown see to what is left.
 
-    :param spec: a ``WatchSpec`` as JSON
+    :param spec: a ``WatchSpec`` as JSON; it holds ids of connections, never what is in them
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -35,10 +34,9 @@ class WatchTrigger(BaseTrigger):
         """Yield a ``WatchEnd`` as JSON."""
         spec = WatchSpec.model_validate(self.spec)
         try:
+            secrets = await secrets_of(spec.service)
             # Building the ports imports and opens files: not on the loop that carries other watches.
-            ports = await in_thread(
-                lambda: ports_for(spec.service, _no_secrets, lambda line: self.log.info("%s", line))
-            )
+            ports = await in_thread(lambda: ports_for(spec.service, secrets, lambda line: self.log.info("%s", line)))
             end = (await watch(ports, spec)).model_dump(mode="json")
         except Exception as error:  # noqa: BLE001 - a trigger that raises is retried as a new, whole watch
             end = {
@@ -48,7 +46,3 @@ class WatchTrigger(BaseTrigger):
                 "reason": f"the watch broke off: {type(error).__name__}: {error}",
             }
         yield TriggerEvent(end)
-
-
-def _no_secrets(connection_id: str) -> Credentials:
-    raise SecretMissing("the triggerer takes no secrets: proof is left to the tasks", part=connection_id)

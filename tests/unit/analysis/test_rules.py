@@ -6,10 +6,10 @@ import pytest
 
 from bluegreen.analysis.judgement import State
 from bluegreen.analysis.series import Series
-from bluegreen.analysis.serving import PATIENCE, Serving
+from bluegreen.analysis.serving import PATIENCE, Serving, told_by
 from bluegreen.analysis.threshold import judge
 from bluegreen.analysis.verdict import verdict
-from bluegreen.catalog.models import ThresholdRule
+from bluegreen.catalog.evidence import ThresholdRule
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Counters, Outlook
 
@@ -26,7 +26,7 @@ def rule(**more):
 
 def seen():
     serving = Serving()
-    serving.add(sample(0))
+    serving.add(told_by(sample(0)))
     return serving
 
 
@@ -84,12 +84,12 @@ def test_latency_takes_the_slowest_node_and_is_missing_without_any():
 def test_a_dead_color_counts_after_some_samples_in_a_row():
     serving = Serving()
     for _ in range(PATIENCE - 1):
-        serving.add(sample(0, ready=0))
-    serving.add(sample(0, ready=1))
+        serving.add(told_by(sample(0, ready=0)))
+    serving.add(told_by(sample(0, ready=1)))
     for _ in range(PATIENCE - 1):
-        serving.add(sample(0, ready=0))
+        serving.add(told_by(sample(0, ready=0)))
     assert serving.judge(GREEN).state is State.KEPT
-    serving.add(sample(0, ready=0))
+    serving.add(told_by(sample(0, ready=0)))
     assert serving.judge(GREEN).state is State.BROKEN
 
 
@@ -107,7 +107,7 @@ def test_missing_data_at_the_end_is_not_healthy():
 def test_a_watch_without_any_sample_is_never_healthy():
     blind = verdict([rule(no_data="ignore")], Series({}), Serving(), GREEN, ended=True)
     assert blind.says is Outlook.UNHEALTHY
-    assert "no node tells whether both colors serve" in blind.reason
+    assert "nobody tells whether both colors serve" in blind.reason
 
 
 def test_a_stretch_without_samples_is_named():

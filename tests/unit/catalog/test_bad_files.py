@@ -53,8 +53,8 @@ BAD = {
         "tags: [demo]",
         "zzz: 1",
         (
-            ":3: zzz: unknown key 'zzz'; allowed keys: colors, deploy, description, entry, health, owner, prewarm, release,"
-            " router, service, smoke, tags"
+            ":3: zzz: unknown key 'zzz'; allowed keys: colors, deploy, description, entry, evidence, health, owner, prewarm,"
+            " release, router, service, smoke, tags"
         ),
     ),
     "missing key": (

@@ -1,6 +1,7 @@
 """The schema for editors, and the example that is the service of docker-compose.yaml."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def test_the_example_is_a_good_service():
 
 
 def test_the_example_shows_every_section():
-    assert set(yaml.safe_load(EXAMPLE.read_text())) == set(service_schema()["properties"])
+    shown = re.findall(r"^(?:# )?([a-z_]+):(?: |$)", EXAMPLE.read_text(), re.MULTILINE)  # some only as a comment
+    assert set(shown) == set(service_schema()["properties"])
 
 
 def test_the_schema_is_one_and_takes_what_the_loader_takes():

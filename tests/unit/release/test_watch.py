@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
+from bluegreen.catalog.evidence import ThresholdRule
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Counters
@@ -18,6 +23,7 @@ from bluegreen.release.plan import plan
 from bluegreen.release.restore import restore
 from bluegreen.release.shift import shift
 from bluegreen.release.watch import WatchSpec, baseline, watch
+from tests.rigs.deploy_targets import Reply, Site
 from tests.unit.release.world import SERVICE, World, request
 
 
@@ -75,6 +81,93 @@ def service_with(**release):
     return Service.model_validate(SERVICE.frozen() | {"release": SERVICE.frozen()["release"] | release})
 
 
+class Targets:
+    """Both colors' real targets; ``well`` says whose health is good, and is read with each answer."""
+
+    def __init__(self, stack: ExitStack, count=2):
+        self.well = dict.fromkeys(Color, True)
+        self.hangs = dict.fromkeys(Color, 0.0)
+        self.sites = {c: [stack.enter_context(Site(partial(self.reply, c))) for _ in range(count)] for c in Color}
+
+    def reply(self, color, _):
+        return Reply(200 if self.well[color] else 503, body="{}", hang=self.hangs[color])
+
+    def service(self, **more):
+        urls = {c: {"targets": [site.url for site in sites]} for c, sites in self.sites.items()}
+        return Service.model_validate(SERVICE.frozen() | {"colors": urls, "health": {"timeout": "300ms"}} | more)
+
+
+@pytest.fixture
+def targets():
+    with ExitStack() as stack:
+        yield Targets(stack)
+
+
+def counting(router, tells_health):
+    """A router whose counters tell requests only, as one without a runtime API; or one that does not count at all."""
+    counters = router.counters
+
+    async def without_health():
+        found = await counters()
+        return {n: {c: replace(one, ready=0, total=0) for c, one in colors.items()} for n, colors in found.items()}
+
+    if tells_health == "counts only":
+        router.counters = without_health
+        return router
+    return SimpleNamespace(limits=router.limits, read=router.read, shift=router.shift, renew=router.renew)
+
+
+IGNORED = {"type": "threshold", "metric": "error_rate", "max": 5, "no_data": "ignore"}
+
+
+def silent(world, service, tells_health, lasts=30):
+    release = service.release.model_copy(update={"rules": (ThresholdRule.model_validate(IGNORED),)})
+    ports, spec = canary(world, service.model_copy(update={"release": release}), lasts)
+    return replace(ports, router=counting(ports.router, tells_health)), spec
+
+
+NOT_TELLING = pytest.mark.parametrize("tells_health", ["counts only", "no counters at all"])
+
+
+@NOT_TELLING
+def test_where_counters_do_not_tell_who_serves_the_targets_are_asked(targets, tells_health):
+    ports, spec = silent(RealTime(), targets.service(), tells_health, lasts=0.6)
+    end = run(ports, spec)
+    assert (end.says, end.verdict["numbers"]["rules"][0]["text"]) == ("healthy", "both colors serve")
+    assert all(site.asked for sites in targets.sites.values() for site in sites)
+
+
+@NOT_TELLING
+def test_the_old_colors_targets_dying_ends_the_watch_although_the_router_tells_no_health(targets, tells_health):
+    ports, spec = silent(RealTime(), targets.service(), tells_health)
+    targets.well[Color.BLUE] = False
+    end = run(ports, spec)
+    assert end.says == "unhealthy"
+    assert "way_back: old color blue has no healthy server (http://127.0.0.1:" in end.reason
+    assert "HTTP 503" in end.reason
+
+
+def test_one_well_target_of_a_color_serves(targets):
+    ports, spec = silent(RealTime(), targets.service(), "counts only", lasts=0.6)
+    targets.sites[Color.BLUE][0].reply = lambda _: Reply(503)
+    targets.sites[Color.GREEN][1].reply = lambda _: Reply(hang=30)
+    assert run(ports, spec).says == "healthy"
+
+
+def test_a_color_whose_targets_all_hang_does_not_serve(targets):
+    ports, spec = silent(RealTime(), targets.service(), "counts only")
+    targets.hangs[Color.BLUE] = 30
+    end = run(ports, spec)
+    assert "old color blue has no healthy server" in end.reason
+    assert "no whole answer within 0.3 s" in end.reason
+
+
+def test_targets_are_left_alone_where_the_counters_tell_who_serves(targets):
+    ports, spec = canary(RealTime(), targets.service())
+    assert run(ports, spec).says == "healthy"
+    assert not any(site.asked for sites in targets.sites.values() for site in sites)
+
+
 def test_a_good_version_is_healthy_and_its_traffic_stays():
     world = RealTime()
     ports, spec = canary(world)
@@ -105,13 +198,13 @@ def test_errors_of_the_old_color_alone_do_not_put_a_release_back():
     assert run(ports, spec).says == "healthy"
 
 
-def test_no_evidence_until_the_end_is_not_healthy():
+def test_no_evidence_until_the_end_is_not_healthy(targets):
     world = RealTime()
-    ports, spec = canary(world)
+    ports, spec = canary(world, targets.service())
     world.flows = False
     end = run(ports, spec)
     assert end.says == "unhealthy"
-    assert "too little evidence" in end.reason
+    assert end.reason == "too little evidence when the watch ended: error_rate: 0 requests, 20 are needed"
     assert world.splits() == {"100/0"}
 
 

@@ -1,0 +1,117 @@
+"""What every watch holds: rules, and where those that ask somebody get their numbers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from bluegreen.catalog.durations import Duration
+from bluegreen.catalog.section import ConnectionId, Section, Url
+
+COLOR, WINDOW = "$color", "$window"
+"""
+Placeholders in queries and labels. PromQL is full of braces, so a placeholder in braces would need escapes, and Airflow
+takes double ones for its own; ``$word`` is what dashboards write, and PromQL has a ``$`` only at a pattern's end.
+"""
+METRIC_NAME = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"
+LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
+MetricName = Annotated[str, Field(pattern=METRIC_NAME)]
+NoData = Literal["fail", "hold", "ignore"]
+
+
+class Prometheus(Section):
+    """Prometheus, or what answers its HTTP API, and the metrics that the service has there."""
+
+    type: Literal["prometheus"]
+    url: Url = Field(description="its address, without /api/v1", examples=["http://prometheus:9090"])
+    connection: ConnectionId | None = Field(
+        None, description="login and password (HTTP basic), or a password alone (bearer token)"
+    )
+    ca_file: Path | None = Field(None, description="own certificate authority for https")
+    timeout: Duration = Field(timedelta(seconds=5), description="for one answer")
+    interval: Duration = Field(timedelta(seconds=10), description="between two questions of a rule")
+    max_age: Duration = Field(timedelta(minutes=2), description="older samples are no evidence")
+    labels: dict[Annotated[str, Field(pattern=LABEL_NAME)], str] = Field(
+        {"environment": COLOR}, description="which series are a color's; $color is blue or green"
+    )
+    requests: MetricName = Field("http_requests_total", description="counter of answered requests")
+    errors: str = Field('status=~"5.."', min_length=1, description="what a failed one's labels match")
+    duration: MetricName = Field(
+        "http_request_duration_seconds",
+        description="histogram of response times in seconds, without _bucket; its buckets must reach beyond the rule's max",
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _tell_colors_apart(cls, labels: dict[str, str]) -> dict[str, str]:
+        if not any(COLOR in value for value in labels.values()):
+            raise ValueError(f"no label has {COLOR} in its value: both colors would be judged alike")
+        return labels
+
+
+Evidence = Annotated[Prometheus, Field(discriminator="type")]
+
+
+class ThresholdRule(Section):
+    """A bound on one number of the new color, from the router's own counters."""
+
+    type: Literal["threshold"]
+    metric: Literal["error_rate", "latency_ms"] = Field(description="per cent of requests; mean response time")
+    max: float = Field(ge=0, allow_inf_nan=False)
+    window: Duration = Field(
+        timedelta(seconds=10), description="the latest stretch that is judged; longer where it has too few requests"
+    )
+    min_requests: int = Field(20, ge=1, description="no verdict on fewer")
+    no_data: NoData = Field(
+        "hold", description="too few requests: fail at once, hold until the watch ends and fail then, or ignore"
+    )
+
+
+class PrometheusRule(Section):
+    """A bound on one number of the new color that Prometheus tells: a ready-made one, or a query of one's own."""
+
+    type: Literal["prometheus"]
+    metric: Literal["error_rate", "p99_ms"] | None = Field(
+        None, description="ready-made: per cent of requests; 99th percentile of the response time"
+    )
+    query: str | None = Field(
+        None, description="PromQL that gives one number; $color is the new color, $window what has passed of the window"
+    )
+    name: str | None = Field(None, min_length=1, description="how logs and reports call a query")
+    max: float | None = Field(None, allow_inf_nan=False)
+    min: float | None = Field(None, allow_inf_nan=False)
+    window: Duration = Field(
+        timedelta(minutes=1),
+        ge=timedelta(seconds=1),
+        description="the latest stretch that is asked for, since the shift",
+    )
+    min_requests: int = Field(20, ge=1, description="of a ready-made metric: no verdict on fewer in the window")
+    no_data: NoData = Field(
+        "hold",
+        description="no number: fail when a whole window has passed, hold until the watch ends and fail then, or ignore",
+    )
+
+    @model_validator(mode="after")
+    def _one_number_and_its_bounds(self) -> Self:
+        if (self.metric is None) == (self.query is None):
+            raise ValueError("wanted either metric (error_rate, p99_ms) or query: write one of them")
+        if self.query is not None and self.name is None:
+            raise ValueError("a query needs a name, by which logs and reports call it: add name")
+        if self.query is not None and COLOR not in self.query:
+            raise ValueError(f"the query does not say {COLOR}: both colors would be judged alike")
+        if self.max is None and self.min is None:
+            raise ValueError("there is no bound: add max, or min")
+        if self.max is not None and self.min is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+    @property
+    def says(self) -> str:
+        """How logs and reports call it."""
+        return self.name or f"{self.metric} by Prometheus"
+
+
+Rule = Annotated[ThresholdRule | PrometheusRule, Field(discriminator="type")]
