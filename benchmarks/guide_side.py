@@ -1,7 +1,7 @@
 """
-The other side of the switch bench: the guide's own HAProxy configuration and script, from `benchmarks/guide/`.
+The other side of the switch bench: the guide's own configurations and scripts, from `benchmarks/guide/`.
 
-Both files are the guide's, to the letter. What is changed before they run is a `Mend`: each is listed in the result,
+The files are the guide's, to the letter. What is changed before they run is a `Mend`: each is listed in the result,
 and one that does not match any more is an error.
 """
 
@@ -11,24 +11,21 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.observed import Move
 from benchmarks.ours import COLOR_HEADER, PROOF_PATH
 from bluegreen.catalog.models import Entry
 from bluegreen.checks.proof import prove
 from bluegreen.core.colors import Color, Split
-from demo.haproxy import HAProxyNode, StaticBackends, haproxy_binary
-from demo.processes import LOOPBACK, free_ports
+from demo.processes import LOOPBACK
 
 GUIDE = Path(__file__).resolve().parent / "guide"
 PROVEN_WITHIN_S = 10.0
 PAUSE_S = 0.05
 NOT_ASKED = "paths other than / do not move, so there is no proof to ask for and no last answer; see moved_share"
-UNMENDED = "guide-haproxy"
-MENDED = "guide-haproxy-mended"
 
 
 class Mend(NamedTuple):
@@ -41,39 +38,60 @@ class Mend(NamedTuple):
 
 class Guide:
     """
-    The guide's two files on two nodes, one after the other.
+    The guide's two files on two nodes, one after the other; a subclass for each router of the guide.
 
-    :param mended: let all paths follow the map, without which only `/` moves
+    :param name: of the row
+    :param nodes: the two nodes, with the configuration mended
+    :param script: the script's file name
+    :param mends: of the configuration and of the script
+    :param mended: all paths follow the map, so that there is a proof to ask for
     """
 
-    def __init__(self, workdir: Path, backends: StaticBackends, *, mended: bool) -> None:
-        self.name = MENDED if mended else UNMENDED
-        self.mended = mended
-        self._config = [*_here(backends), *([_MAP_BEG] if mended else [])]
-        ports = free_ports(4)
-        self.nodes = [
-            self._node(f"guide{'m' if mended else 'u'}{number}", workdir, *pair)
-            for number, pair in enumerate((ports[:2], ports[2:]), start=1)
-        ]
+    def __init__(
+        self,
+        name: str,
+        nodes: Sequence[Any],
+        script: str,
+        mends: tuple[Sequence[Mend], Sequence[Mend]],
+        *,
+        mended: bool,
+    ) -> None:
+        self.name, self.nodes, self.script, self.mended = name, nodes, script, mended
+        self._of_config, self._of_script = mends
 
     @property
     def mends(self) -> tuple[str, ...]:
         """What was changed, in words."""
-        return tuple(dict.fromkeys(mend.why for mend in [*self._config, *_SCRIPT]))
+        return tuple(dict.fromkeys(mend.why for mend in [*self._of_config, *self._of_script]))
 
     @property
     def targets(self) -> list[tuple[str, int]]:
         """Where the load goes."""
         return [(LOOPBACK, node.entry_port) for node in self.nodes]
 
+    def map_of(self, node: Any) -> Path:
+        """Return a node's map file."""
+        raise NotImplementedError
+
+    def live(self) -> str:
+        """Return the color that the first node's map names."""
+        raise NotImplementedError
+
+    def environment(self, node: Any) -> Mapping[str, str]:
+        """Return what the mended script reads."""
+        raise NotImplementedError
+
+    def initial(self) -> str:
+        """Return the map file before the first switch."""
+        raise NotImplementedError
+
     def start(self) -> None:
         """Start the nodes on the guide's configuration and map."""
         for node in self.nodes:
-            node.map_path.parent.mkdir(parents=True, exist_ok=True)
-            node.map_path.write_text("# Mapeo de backend predeterminado\n/ blue-backend\n")
-            (node.map_path.parent / "deploy-bluegreen.sh").write_text(
-                _mended((GUIDE / "deploy-bluegreen.sh").read_text(), _SCRIPT)
-            )
+            self.map_of(node).parent.mkdir(parents=True, exist_ok=True)
+            self.map_of(node).write_text(self.initial())
+            text = mended((GUIDE / self.script).read_text(), self._of_script)
+            (self.map_of(node).parent / self.script).write_text(text)
             node.start()
 
     def stop(self) -> None:
@@ -82,12 +100,12 @@ class Guide:
             node.stop()
 
     def move(self) -> Move:
-        """Run the script on each node; for the mended one, ask through the entry until all answers are the new color's."""
-        old = self._live()
+        """Run the script on each node; for a mended one, ask through the entry until all answers are the new color's."""
+        old = self.live()
         begin, clock = time.time(), time.monotonic()
         for node in self.nodes:
             self._run(node)
-        new = self._live()
+        new = self.live()
         if not self.mended:
             return Move(begin, begin, old, new, None, NOT_ASKED, asked=False)
         return Move(begin, begin, old, new, *self._proven(Color(new), clock))
@@ -103,92 +121,26 @@ class Guide:
                 return None, proof.reason
             time.sleep(PAUSE_S)
 
-    def _live(self) -> str:
-        (color,) = set(re.findall(r"^/ (\w+)-backend$", self.nodes[0].map_path.read_text(), re.MULTILINE))
-        return str(color)
-
-    def _run(self, node: HAProxyNode) -> None:
-        environment = {
-            "BENCH_MAP": str(node.map_path),
-            "BENCH_HAPROXY": haproxy_binary(),
-            "BENCH_CONFIG": str(node.config_path),
-            "BENCH_MASTER": str(node.pid),
-        }
-        script = node.map_path.parent / "deploy-bluegreen.sh"
+    def _run(self, node: Any) -> None:
+        script = self.map_of(node).parent / self.script
         done = subprocess.run(
-            ["bash", script], env=os.environ | environment, capture_output=True, text=True, timeout=30, check=False
+            ["bash", script],
+            env=os.environ | self.environment(node),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"the guide's script ended with {done.returncode}: {done.stdout}{done.stderr}")
 
-    def _node(self, name: str, workdir: Path, entry: int, stats: int) -> HAProxyNode:
-        node = HAProxyNode(name, workdir, "guide", entry, {})
-        text = _mended((GUIDE / "haproxy.cfg").read_text(), self._config)
-        words = {"@ENTRY@": f"{LOOPBACK}:{entry}", "@STATS@": f"{LOOPBACK}:{stats}"}
-        words |= {"@SOCKET@": str(node.socket), "@MAP@": str(node.map_path)}
-        for word, value in words.items():
-            text = text.replace(word, value)
-        node.config_text = text
-        return node
 
+def mended(text: str, mends: Sequence[Mend]) -> str:
+    """
+    Return one of the guide's texts with its mends.
 
-def _here(backends: StaticBackends) -> list[Mend]:
-    """What the configuration needs to run here at all, and with plain HTTP."""
-    return [
-        Mend("no syslog here: `log` and `option httplog` taken out", r"^    (log .*|option httplog)\n"),
-        Mend("the master stays in the foreground, as systemd's -Ws has it: `daemon` taken out", r"^    daemon\n"),
-        Mend(
-            "`maxconn 100000` needs 200,058 open files, which not every user may have: 2000, as ours",
-            r"100000$",
-            "2000",
-        ),
-        Mend("port 80 of all addresses -> a free port of loopback", r"bind \*:80$", "bind @ENTRY@"),
-        Mend("the load speaks plain HTTP: `bind *:443 ssl` taken out", r"^    bind \*:443 ssl .*\n"),
-        Mend(
-            "... and the redirect to HTTPS, which would answer every request with 302",
-            r"^    # Redirigir .*\n    http-request redirect .*\n",
-        ),
-        Mend("port 8404 -> a free port of loopback", r"bind \*:8404$", "bind @STATS@"),
-        Mend("/etc/haproxy/backend.map -> a file for each node", r"/etc/haproxy/backend\.map", "@MAP@"),
-        Mend(
-            "the script reads /var/run/haproxy/admin.sock, which the configuration does not open: `stats socket` added",
-            r"^global\n",
-            "global\n    stats socket @SOCKET@ mode 600 level admin\n",
-        ),
-        *(
-            Mend("addresses of the servers", rf"server {color}{number} \S+", f"server {color}{number} {where}")
-            for color, addresses in backends.addresses.items()
-            for number, where in enumerate(addresses, start=1)
-        ),
-    ]
-
-
-_MAP_BEG = Mend(
-    "`map` compares the whole path with the key `/`, so that only `/` itself would move: `map_beg`",
-    r"path,map\(",
-    "path,map_beg(",
-)
-
-_SCRIPT = [
-    Mend("/etc/haproxy/backend.map -> a file for each node (script)", r"^HAPROXY_MAP=.*$", 'HAPROXY_MAP="$BENCH_MAP"'),
-    Mend(
-        "not the switch: deploy by ssh, ten seconds' sleep, health checks and the question taken out",
-        r"^# Desplegar nueva versión[\s\S]*?(?=^# Cambiar tráfico$)",
-    ),
-    Mend(
-        "no systemd here: what `systemctl reload haproxy` does by Debian's unit, `haproxy -c -q` and SIGUSR2",
-        r"^systemctl reload haproxy$",
-        '"$BENCH_HAPROXY" -W -f "$BENCH_CONFIG" -c -q && kill -USR2 "$BENCH_MASTER"',
-    ),
-    Mend(
-        "not the switch: the five minutes' watch taken out (its `awk '{print $14}'` reads connection errors of several "
-        "lines at once, which `[` refuses, and its way back writes `blue-backend-backend`)",
-        r'^echo "Monitoreando[\s\S]*\Z',
-    ),
-]
-
-
-def _mended(text: str, mends: Sequence[Mend]) -> str:
+    :raises ValueError: a mend does not match
+    """
     for mend in mends:
         text, times = re.subn(mend.pattern, lambda _, new=mend.new: new, text, flags=re.MULTILINE)
         if not times:

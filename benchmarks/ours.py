@@ -1,11 +1,11 @@
-"""Our side of the switch bench: the product's own use cases on two HAProxy nodes."""
+"""Our side of the switch bench: the product's own use cases on two nodes of a router."""
 
 from __future__ import annotations
 
 import time
 from itertools import count
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from benchmarks.observed import Move
 from bluegreen.catalog.models import Service
@@ -18,6 +18,7 @@ from bluegreen.release.restore import restore
 from bluegreen.release.shift import settle, shift
 from bluegreen.release.wiring import ports_for
 from demo.haproxy import HAProxyNode, StaticBackends
+from demo.nginx import NginxNode
 from demo.processes import LOOPBACK, free_ports, wait_until
 
 PROOF_PATH = "/api/products"
@@ -33,15 +34,12 @@ class Ours:
     follows at once and falls into the `during` window.
     """
 
-    name = "haproxy"
     mends: tuple[str, ...] = ()
 
-    def __init__(self, workdir: Path, backends: StaticBackends) -> None:
-        self.nodes = [
-            HAProxyNode(f"ours{number}", workdir, "shop", port, backends.addresses)
-            for number, port in enumerate(free_ports(2), start=1)
-        ]
-        self.ports: Ports = ports_for(_service(self.nodes, backends), _no_secrets, lambda _: None)
+    def __init__(self, workdir: Path, backends: StaticBackends, router: str) -> None:
+        self.name = router
+        self.nodes = _nodes(workdir, backends, router)
+        self.ports: Ports = ports_for(_service(self.nodes, backends, router), _no_secrets, lambda _: None)
         self._numbers = count(1)
 
     @property
@@ -80,18 +78,26 @@ def _moved(release: Plan, prepared: float, begin: float, proven_s: float | None,
     return Move(prepared, begin, str(release.live), str(release.idle), proven_s, problem)
 
 
-def _service(nodes: list[HAProxyNode], backends: StaticBackends) -> Service:
+def _nodes(workdir: Path, backends: StaticBackends, router: str) -> list[Any]:
+    one, two = free_ports(2)
+    if router == "haproxy":
+        return [HAProxyNode(f"ours{n}", workdir, "shop", port, backends.addresses) for n, port in ((1, one), (2, two))]
+    status = free_ports(2)
+    return [
+        NginxNode(f"ours{n}", workdir / router, "shop", port, backends.addresses, status[n - 1])
+        for n, port in ((1, one), (2, two))
+    ]
+
+
+def _service(nodes: list[Any], backends: StaticBackends, router: str) -> Service:
     return Service.model_validate(
         {
             "service": "shop",
             "entry": {"url": "http://shop.test/", "path": PROOF_PATH, "color_header": COLOR_HEADER},
             "router": {
-                "type": "haproxy",
+                "type": router,
                 "backends": {color: f"shop-{color}" for color in backends.addresses},
-                "nodes": [
-                    {"name": node.name, "socket": str(node.socket), "map": str(node.map_path), "entry": node.entry}
-                    for node in nodes
-                ],
+                "nodes": [node.catalog() for node in nodes],
             },
             "colors": {
                 color: {"targets": [f"http://{address}" for address in addresses]}

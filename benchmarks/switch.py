@@ -16,13 +16,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-from benchmarks.guide_side import MENDED, Guide
+from benchmarks import guide_haproxy, guide_nginx
+from benchmarks.guide_haproxy import HAProxyGuide
+from benchmarks.guide_nginx import NginxGuide
 from benchmarks.machine import Meter, Used, children_with
 from benchmarks.observed import WARM_UP_S, Move, Observed
 from benchmarks.ours import COLOR_HEADER, Ours
 from benchmarks.tables import Goal, goals, ratio, table
 from demo.haproxy import COLORS, StaticBackends
 from demo.load import Load, LoadProcess
+from demo.nginx import KEEPALIVE_MIN_S
 from demo.processes import free_ports
 from demo.shop import LOAD_PATHS
 
@@ -105,9 +108,11 @@ def measure(workdir: Path, say: Callable[[str], None], *, quick: bool) -> dict[s
         backends.start()
         running.callback(backends.stop)
         sides: list[Side] = [
-            Ours(workdir, backends),
-            Guide(workdir, backends, mended=True),
-            Guide(workdir, backends, mended=False),
+            Ours(workdir, backends, "haproxy"),
+            HAProxyGuide(workdir, backends, mended=True),
+            Ours(workdir, backends, "nginx"),
+            NginxGuide(workdir, backends),
+            HAProxyGuide(workdir, backends, mended=False),
         ]
         for side in sides:
             side.start()
@@ -118,10 +123,11 @@ def measure(workdir: Path, say: Callable[[str], None], *, quick: bool) -> dict[s
     return bench.result(sides)
 
 
-def _chunks(size: Size, ours: Side, mended: Side, unmended: Side) -> Iterator[tuple[Side, int]]:
+def _chunks(size: Size, *sides: Side) -> Iterator[tuple[Side, int]]:
+    *turns, unmended = sides
     for _ in range(size.rounds):
-        yield ours, size.ours
-        yield mended, size.guide
+        for side in turns:
+            yield side, size.ours if isinstance(side, Ours) else size.guide
     yield unmended, size.unmended
 
 
@@ -198,10 +204,13 @@ def report(result: dict[str, Any]) -> str:
         table(COLUMNS, ([row[name] for name in COLUMNS] for row in rows.values())),
         _under(result),
         goals(
-            [*_goals(rows["haproxy"]), Goal("share of the machine for the load", result["cpu_share_of_load_max"], 0.6)]
+            [
+                *_goals(rows["haproxy"], proven_s=1, old_s=1),
+                *_goals(rows["nginx"], proven_s=3, old_s=KEEPALIVE_MIN_S + 1),
+                Goal("share of the machine for the load", result["cpu_share_of_load_max"], 0.6),
+            ]
         ),
-        f"What was changed in the guide's files before they ran; `map_beg` in `{MENDED}` only:\n",
-        "\n".join(f"- {mend}" for mend in rows[MENDED]["mends"]) + "\n",
+        *(_mends(rows[name]) for name in (guide_haproxy.MENDED, guide_nginx.MENDED)),
     ]
     return "\n".join(parts)
 
@@ -214,13 +223,18 @@ def _under(result: dict[str, Any]) -> str:
     )
 
 
-def _goals(row: dict[str, Any]) -> list[Goal]:
-    slowest = ratio(row["proven_s_max"], row["proven_s_p50"])
+def _mends(row: dict[str, Any]) -> str:
+    changed = "".join(f"- {mend}\n" for mend in row["mends"])
+    return f"What was changed in the guide's files before `{row['router']}` ran:\n\n{changed}"
+
+
+def _goals(row: dict[str, Any], proven_s: float, old_s: float) -> list[Goal]:
+    slowest, name = ratio(row["proven_s_max"], row["proven_s_p50"]), row["router"]
     return [
-        Goal("failed requests", row["failed"], 0),
-        Goal("shifts not proven", row["not_proven"], 0),
-        Goal("p99 during / before", ratio(row["p99_during_ms"], row["p99_before_ms"]), 2),
-        Goal("slowest proven shift, s", row["proven_s_max"], 1),
-        Goal("slowest / median proven shift", slowest, 5),
-        Goal("last answer of the old color, s", row["last_old_answer_s_max"], 1),
+        Goal(f"{name}: failed requests", row["failed"], 0),
+        Goal(f"{name}: shifts not proven", row["not_proven"], 0),
+        Goal(f"{name}: p99 during / before", ratio(row["p99_during_ms"], row["p99_before_ms"]), 2),
+        Goal(f"{name}: slowest proven shift, s", row["proven_s_max"], proven_s),
+        Goal(f"{name}: slowest / median proven shift", slowest, 5),
+        Goal(f"{name}: last answer of the old color, s", row["last_old_answer_s_max"], old_s),
     ]

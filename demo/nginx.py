@@ -13,6 +13,8 @@ from typing import Any
 
 from demo.processes import LOOPBACK, Process, port_taken_by, require_free, tail, wait_until
 
+KEEPALIVE_MIN_S = 5
+"""How long an idle client keeps its old worker after a reload, at most: until then it may get the old color."""
 _START_TIMEOUT_S = 15.0
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -241,7 +243,7 @@ class NginxNode:
 
     def _http(self) -> list[str]:
         name = self.service.replace("-", "_")
-        keepalive = ["keepalive_min_timeout 5s;"] if self.hitless else []
+        keepalive = [f"keepalive_min_timeout {KEEPALIVE_MIN_S}s;"] if self.hitless else []
         location = [
             f"proxy_pass http://${name}_pool;",
             f"add_header X-Release-Color ${name}_color always;",

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
