@@ -105,9 +105,9 @@ def _addresses(url: str) -> set[tuple[str, int]]:
 def _sockets(pid: int) -> set[str]:
     found = set()
     try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed just now
-                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+                found.add(str(path.readlink()))
     except (FileNotFoundError, ProcessLookupError):
         return set()  # a process that has just ended has none
     return found
@@ -161,7 +161,10 @@ def count_lines(path: str, inode: int, start: int, names: Iterable[str]) -> dict
             latest = log.read(place - log.tell())
     except OSError:
         return None
-    return {name: {"requests": counts[name][0], "errors": counts[name][1], "latency_ms": _mean(latest, name)} for name in names}
+    return {
+        name: {"requests": counts[name][0], "errors": counts[name][1], "latency_ms": _mean(latest, name)}
+        for name in names
+    }
 
 
 def _counted(log: Any, place: int, counts: Counts) -> tuple[int, Counts]:

@@ -32,7 +32,9 @@ def host_config(node: models.HAProxyNode, backends: Mapping[Color, str]) -> hapr
 
 def check(service: str, router: models.HAProxyRouter, entry: models.Entry | None) -> Sequence[Finding]:
     """Find the traps on every node."""
-    return [finding for node in router.nodes for finding in HAProxyCheck(service, node.name, entry, router, node).findings()]
+    return [
+        finding for node in router.nodes for finding in HAProxyCheck(service, node.name, entry, router, node).findings()
+    ]
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ class HAProxyCheck(NodeCheck):
             if not named and not (name in own and shared):
                 continue
             fact = f"backend {name} has servers of both colors, split by weights: {', '.join(servers)}; "
-            fact += "run-time weights are lost at a reload, `balance source` and other static algorithms take 0 or 100 % "
+            fact += (
+                "run-time weights are lost at a reload, `balance source` and other static algorithms take 0 or 100 % "
+            )
             fact += "only, slowstart and the number of servers distort a share, and no stamp can stand there"
             mend = "give each color a backend of its own, and let the map split between them: "
             mend += haproxy_config.lines_to_add(self.service, self.router)

@@ -35,7 +35,9 @@ FRESH_ANSWERS = 20
 RELOAD_WITHIN = 10.0
 COMMAND_WITHIN = 30.0
 _PLAIN = "@:/+~,!()[] "  # what else of ASCII may stand in a stamp's word as it is
-_BROKEN = re.compile(r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(?P<words>.*?)(?: in (?P<file>/\S+):(?P<line>\d+))?$")
+_BROKEN = re.compile(
+    r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(?P<words>.*?)(?: in (?P<file>/\S+):(?P<line>\d+))?$"
+)
 
 
 class State(NamedTuple):
@@ -115,7 +117,9 @@ def count(config: Config) -> dict[str, dict[str, Any]]:
     inode, start = _mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
     counted = host_seen.count_lines(config["log"], inode, start, config["backends"].values())
     if counted is None:
-        raise Trouble("refused", f"the log {config['log']} cannot be read", "name nginx's log, and let this user read it")
+        raise Trouble(
+            "refused", f"the log {config['log']} cannot be read", "name nginx's log, and let this user read it"
+        )
     pools, workers = _pools(config), _workers(int(running["pid"]))
     for share, (_, backend) in zip(running["split"].split("/"), sorted(config["backends"].items())):  # noqa: B905 - 3.9
         busy = [pid for pid, current in (workers or {}).items() if share != "0" or not current]
@@ -145,7 +149,9 @@ def render(config: Config, fields: Fields, mark: tuple[int, int] = (0, 0)) -> st
     key = "$request_id"
     if config.get("cookie"):  # a client that has the cookie keeps its color while green's share grows
         key = f"${name}_key"
-        lines += _block(f"map $cookie_{config['cookie']} {key}", [f"default $cookie_{config['cookie']};", '"" $request_id;'])
+        lines += _block(
+            f"map $cookie_{config['cookie']} {key}", [f"default $cookie_{config['cookie']};", '"" $request_id;']
+        )
     lines += _block(f'split_clients "{key}" ${name}_pool', shares)
     # An answer that no server has given has no color: what nginx says in the servers' place proves nothing.
     colors = [f'"~^{_literal(backend)} .*[0-9]$" {color};' for color, backend in config["backends"].items()]
@@ -383,7 +389,9 @@ def _broken(config: Config, said: str) -> Trouble:
         return Trouble("refused", f"nginx said {said.strip()[-300:]!r}", "see that this user may run it")
     words = found["words"]
     if not found["file"]:
-        return Trouble("refused", f"nginx said: {words}", "mend it, or let a user run it who may: `command` of the node")
+        return Trouble(
+            "refused", f"nginx said: {words}", "mend it, or let a user run it who may: `command` of the node"
+        )
     where = f"{found['file']}:{found['line']}"
     with contextlib.suppress(OSError, IndexError):
         words += f": `{Path(found['file']).read_text(errors='replace').splitlines()[int(found['line']) - 1].strip()}`"

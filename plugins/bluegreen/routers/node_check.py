@@ -53,7 +53,9 @@ class NodeCheck:
             return
         if 300 <= status < 400:
             fact = f"GET {entry.path} at {address} is answered with {status} to {headers.get('location')}"
-            mend = f"name the https port as the node's `entry` and https in entry.url, or take `path {entry.path}` out: "
+            mend = (
+                f"name the https port as the node's `entry` and https in entry.url, or take `path {entry.path}` out: "
+            )
             mend += self.mend_redirect.format(path=entry.path)
             yield self.finding("redirect", f"{fact}: a proof would see no color", mend)
         elif (found := headers.get(entry.color_header.lower())) not in list(Color):
