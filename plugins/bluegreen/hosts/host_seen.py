@@ -23,7 +23,7 @@ _TAIL = 65536
 _CHUNK = 1 << 20
 
 Counts = dict[str, list[int]]
-_read_so_far: dict[tuple[str, int, int, tuple[str, ...]], tuple[int, Counts]] = {}
+_read_so_far: dict[str, tuple[tuple[Any, ...], int, Counts]] = {}
 
 
 def healths(urls: Iterable[str], path: str, status: int, timeout: float) -> dict[str, str]:
@@ -150,13 +150,13 @@ def count_lines(path: str, inode: int, start: int, names: Iterable[str]) -> dict
         with open(path, "rb") as log:  # noqa: PTH123 - one descriptor for stat and read
             found = os.fstat(log.fileno())
             begin = start if found.st_ino == inode and found.st_size >= start else 0
-            key = (path, found.st_ino, begin, names)
-            place, counts = _read_so_far.get(key, (begin, {name: [0, 0] for name in names}))
-            if place > found.st_size:  # truncated
-                place, counts = 0, {name: [0, 0] for name in names}
+            key, nothing = (found.st_ino, begin, names), {name: [0, 0] for name in names}
+            known, place, counts = _read_so_far.get(path, (key, begin, nothing))
+            if known != key or place > found.st_size:  # since another write, or truncated
+                place, counts = begin, nothing
             log.seek(place)
             place, counts = _counted(log, place, counts)
-            _read_so_far[key] = place, counts
+            _read_so_far[path] = key, place, counts
             log.seek(max(begin, place - _TAIL))
             latest = log.read(place - log.tell())
     except OSError:

@@ -77,6 +77,8 @@ class NginxMember(HostedNode):
         """Refuse a configuration that nginx would not reload, or that does not route by our file."""
         with self.errors():
             dump = self.place.call("dump", config=self.config)
+        if dump["lost"]:
+            raise self.refused(dump["lost"], nginx_host.INITIAL)
         if dump["broken"]:
             raise self.refused(dump["broken"], "let who changed it mend it; until then nginx takes no reload")
         found = nginx_config.Configuration.of(dump["text"])

@@ -51,6 +51,9 @@ class NginxCheck(NodeCheck):
         """Everything that is found, the configuration first: a broken one cannot be read."""
         try:
             dump = self._call("dump")
+            if dump["lost"]:
+                fact = f"{dump['lost']}: the split would not survive a reload"
+                yield self.finding("include-file", fact, nginx_host.INITIAL)
             if dump["broken"]:
                 yield self._broken(dump["broken"])
             else:

@@ -92,7 +92,7 @@ class Configuration:
     @classmethod
     def of(cls, dump: str) -> Configuration:
         """Read a dump."""
-        parts = re.split(r"^# configuration file (.+):$", dump, flags=re.MULTILINE)
+        parts = re.split(r"^# configuration file (.+):\n", dump, flags=re.MULTILINE)
         texts = dict(zip(parts[1::2], parts[2::2], strict=True))
         return cls(tuple(texts), _Reader(texts).whole())
 
@@ -176,7 +176,7 @@ http {{
     }}
 }}
 
-{split} {include} before the first start (all on blue; where green is live: `* {green};`):
+{split} {include} before the first start (where green is live: `* {green};` and split=0%2F100):
 {initial}"""
 
 _SPLIT = "# The include file"
