@@ -75,8 +75,6 @@ def guide_node(nginx_node: Any) -> NginxNode:
     backend_map = node.folder / "backend.map"
     node.config_text = GUIDE.format(port=node.entry_port, map=backend_map, **node.backends)
     node.folder.mkdir()
-    node.include.parent.mkdir()
-    node.include.write_text(node.initial())
     backend_map.write_text(GUIDE_MAP)
     node.workers = 1
     node.start()
@@ -88,6 +86,7 @@ def test_the_guides_own_configuration(nginx_node: Any) -> None:
     node = guide_node(nginx_node)
     found = findings(nginx_router_of(node, router=GUIDE_BACKENDS))
     wanted = {
+        "include-file": f"there is no include file {node.include}",
         "include-missing": f"nginx.conf does not include {node.include}: a shift would change nothing",
         "key-never-matches": 'in `map $http_host $backend` the key "" never matches: every request has a Host',
         "health-answered-by-proxy": "nginx answers /health by itself, which says nothing about the servers",
@@ -175,6 +174,7 @@ ODD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"fields": {"include": "/nowhere/shop.conf"}},
         "no include file /nowhere/shop.conf: the split",
     ),
+    "include-missing": ({}, {"fields": {"include": "/nowhere/shop.conf"}}, "does not include /nowhere/shop.conf"),
     "run-time-differs": ({}, {"fields": {"include": "/nowhere/shop.conf"}}, "there is no include file /nowhere/shop"),
     "status-unreachable": ({}, {"fields": {"status": "http://127.0.0.1:9/shop"}}, "9/shop does not answer"),
     "status-refused": ({}, {"fields": {"status": "http://ENTRY/shop"}}, "wanted the split of shop"),
