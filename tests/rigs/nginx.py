@@ -90,7 +90,8 @@ class NginxRig:
         self, *, before: Mapping[int, Hook] | None = None, after: Mapping[int, Hook] | None = None, **backends: str
     ) -> NodesRouter:
         names = {"backends": {color: f"{SERVICE}-{color}" for color in Color} | backends} if backends else {}
-        router = NginxRouter(service_of(self.nodes, self.backends.addresses, router=names))
+        service = service_of(self.nodes, self.backends.addresses, router=names)
+        router = NginxRouter(service, service.router)
         return hooked(router, before or {}, after or {}) if before or after else router
 
     def reset(self) -> None:

@@ -13,13 +13,17 @@ EXAMPLE = "Example: bluegreen lines shop > shop.cfg"
 
 
 def lines(ctx: typer.Context, service: ServiceName, services: Folder = None) -> int:
-    """Print what to add to haproxy.cfg."""
+    """Print what to add to the router's configuration."""
     print(lines_of(load_service(folder_of(ctx, services), service)).rstrip())
     return OK
 
 
 def lines_of(service: Service) -> str:
     """Return the lines of a service, for people to add."""
-    from bluegreen.routers.haproxy_config import lines_to_add  # noqa: PLC0415 - only this kind needs it
+    if service.router.type == "nginx":
+        from bluegreen.routers import nginx_config  # noqa: PLC0415 - only this kind needs it
 
-    return lines_to_add(service.service, service.router, service.entry.color_header)
+        return nginx_config.lines_to_add(service, service.router)
+    from bluegreen.routers import haproxy_config  # noqa: PLC0415 - only this kind needs it
+
+    return haproxy_config.lines_to_add(service.service, service.router, service.entry.color_header)

@@ -23,7 +23,7 @@ _TAIL = 65536
 _CHUNK = 1 << 20
 
 Counts = dict[str, list[int]]
-_read_so_far: dict[tuple[str, int, int, tuple[str, ...]], tuple[int, Counts]] = {}
+_read_so_far: dict[str, tuple[tuple[Any, ...], int, Counts]] = {}
 
 
 def healths(urls: Iterable[str], path: str, status: int, timeout: float) -> dict[str, str]:
@@ -105,9 +105,9 @@ def _addresses(url: str) -> set[tuple[str, int]]:
 def _sockets(pid: int) -> set[str]:
     found = set()
     try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed just now
-                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+                found.add(str(path.readlink()))
     except (FileNotFoundError, ProcessLookupError):
         return set()  # a process that has just ended has none
     return found
@@ -150,13 +150,13 @@ def count_lines(path: str, inode: int, start: int, names: Iterable[str]) -> dict
         with open(path, "rb") as log:  # noqa: PTH123 - one descriptor for stat and read
             found = os.fstat(log.fileno())
             begin = start if found.st_ino == inode and found.st_size >= start else 0
-            key = (path, found.st_ino, begin, names)
-            place, counts = _read_so_far.get(key, (begin, {name: [0, 0] for name in names}))
-            if place > found.st_size:  # truncated
-                place, counts = 0, {name: [0, 0] for name in names}
+            key, nothing = (found.st_ino, begin, names), {name: [0, 0] for name in names}
+            known, place, counts = _read_so_far.get(path, (key, begin, nothing))
+            if known != key or place > found.st_size:  # since another write, or truncated
+                place, counts = begin, nothing
             log.seek(place)
             place, counts = _counted(log, place, counts)
-            _read_so_far[key] = place, counts
+            _read_so_far[path] = key, place, counts
             log.seek(max(begin, place - _TAIL))
             latest = log.read(place - log.tell())
     except OSError:

@@ -41,7 +41,8 @@ class HAProxyRouter(HostedRouter):
     def of(cls, service: models.Service, secrets: Secrets) -> HAProxyRouter:
         """Make the router of a service; HAProxy's admin socket knows no login."""
         del secrets
-        return cls(service.service, service.router, service.entry)
+        router = cast("models.HAProxyRouter", service.router)  # the registry chose by its type
+        return cls(service.service, router, service.entry)
 
     def check(self) -> Sequence[Finding]:
         """Find what in the nodes' configurations would keep a shift from doing what it says."""

@@ -48,7 +48,8 @@ class HostedNode:
     def __init__(
         self, service: str, name: str, place: Place, config: Mapping[str, Any], backends: Mapping[Color, str]
     ) -> None:
-        self.service, self.name, self.place, self.config, self.backends = service, name, place, config, backends
+        self.service, self.name, self.place, self.backends = service, name, place, backends
+        self.config = dict(config)
 
     def read(self) -> NodeReading:
         """Ask the node for file, run time and servers."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color, Split
@@ -29,6 +29,7 @@ class NginxRouter(HostedRouter):
     A service behind one or more nginx nodes.
 
     :param service: the service file's whole: nginx asks no server for its health, so that we do, from the node's host
+    :param router: its ``router``
     :param proving: ``check`` sends a real request to each node's entry
     """
 
@@ -37,19 +38,19 @@ class NginxRouter(HostedRouter):
         finest_step=1, cas="atomic", renew=True, follow_within=timedelta(seconds=nginx_config.KEEPALIVE_MIN + 1)
     )
 
-    def __init__(self, service: models.Service, *, proving: bool = True) -> None:
-        self._catalog, self._proving = service, proving
-        super().__init__(service.service, [NginxMember(service, node) for node in service.router.nodes])
+    def __init__(self, service: models.Service, router: models.NginxRouter, *, proving: bool = True) -> None:
+        self._catalog, self._router, self._proving = service, router, proving
+        super().__init__(service.service, [NginxMember(service, router, node) for node in router.nodes])
 
     @classmethod
     def of(cls, service: models.Service, secrets: Secrets) -> NginxRouter:
         """Make the router of a service; nginx knows no login."""
         del secrets
-        return cls(service)
+        return cls(service, cast("models.NginxRouter", service.router))  # the registry chose by its type
 
     def check(self) -> Sequence[Finding]:
         """Find what in the nodes' configurations would keep a shift from doing what it says."""
-        return nginx_check.check(self._catalog, self.members, proving=self._proving)
+        return nginx_check.check(self._catalog, self._router, self.members, proving=self._proving)
 
 
 class NginxMember(HostedNode):
@@ -59,11 +60,10 @@ class NginxMember(HostedNode):
     kind, file = "nginx", "nginx.conf"
     mend_health = "see why they do not answer their health path from the node's host"
 
-    def __init__(self, service: models.Service, node: models.NginxNode) -> None:
-        router = service.router
-        super().__init__(
-            service.service, node.name, Here(nginx_host), nginx_config.host_config(service, node), router.backends
-        )
+    def __init__(self, service: models.Service, router: models.NginxRouter, node: models.NginxNode) -> None:
+        # The one place that says where the node's host program runs.
+        place, config = Here(nginx_host), nginx_config.host_config(service, router, node)
+        super().__init__(service.service, node.name, place, config, router.backends)
 
     def health(self, found: Mapping[str, Any]) -> Mapping[Color, Health]:
         """Servers by color, as this node's host sees them."""
@@ -77,6 +77,8 @@ class NginxMember(HostedNode):
         """Refuse a configuration that nginx would not reload, or that does not route by our file."""
         with self.errors():
             dump = self.place.call("dump", config=self.config)
+        if dump["lost"]:
+            raise self.refused(dump["lost"], nginx_host.INITIAL)
         if dump["broken"]:
             raise self.refused(dump["broken"], "let who changed it mend it; until then nginx takes no reload")
         found = nginx_config.Configuration.of(dump["text"])

@@ -22,14 +22,16 @@ COST = "20 reloads failed 68 of 13,679 requests of 40 kept-alive clients, and no
 _PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
 
 
-def check(service: models.Service, members: Sequence[HostedNode], *, proving: bool) -> Sequence[Finding]:
+def check(
+    service: models.Service, router: models.NginxRouter, members: Sequence[HostedNode], *, proving: bool
+) -> Sequence[Finding]:
     """Find the traps on every node."""
     entry = service.entry if proving else None
-    pairs = zip(service.router.nodes, members, strict=True)
+    pairs = zip(router.nodes, members, strict=True)
     return [
         finding
         for node, member in pairs
-        for finding in NginxCheck(service.service, node.name, entry, service, node, member).findings()
+        for finding in NginxCheck(service.service, node.name, entry, service, router, node, member).findings()
     ]
 
 
@@ -38,6 +40,7 @@ class NginxCheck(NodeCheck):
     """The check of one node."""
 
     catalog: models.Service
+    router: models.NginxRouter
     node: models.NginxNode
     member: HostedNode
 
@@ -48,6 +51,9 @@ class NginxCheck(NodeCheck):
         """Everything that is found, the configuration first: a broken one cannot be read."""
         try:
             dump = self._call("dump")
+            if dump["lost"]:
+                fact = f"{dump['lost']}: the split would not survive a reload"
+                yield self.finding("include-file", fact, nginx_host.INITIAL)
             if dump["broken"]:
                 yield self._broken(dump["broken"])
             else:
@@ -71,7 +77,7 @@ class NginxCheck(NodeCheck):
 
     @property
     def _lines(self) -> str:
-        return nginx_config.lines_to_add(self.catalog)
+        return nginx_config.lines_to_add(self.catalog, self.router)
 
     def _broken(self, words: str) -> Finding:
         if "number of the map parameters" in words:
@@ -105,13 +111,18 @@ class NginxCheck(NodeCheck):
             fact = f"nginx.conf does not include {include}: a shift would change nothing"
             yield self.finding("include-missing", fact, nginx_host.status_lines(self.member.config))
         yield from self._upstreams(found)
-        places = [one for one in found.all(*_PASSES) if f"${self._name}_pool" in one.args[0]]
+        passes = found.all(*_PASSES)
+        places = [one for one in passes if f"${self._name}_pool" in one.args[0]]
         if not places:
             yield from self._other_routing(found)
         for place in places[:1]:
-            yield from self._place(place, version)
+            yield from self._color_header(place)
+            yield from self._log(place)
+        for one in (places or passes)[:1]:
+            yield from self._reload(one, version)
+            yield from self._health(one)
         for one in places:
-            if re.search(rf"\${self._name}_pool/", one.args[0]):
+            if f"${self._name}_pool/" in one.args[0]:
                 fact = f"{one.where}: `{one.says()}` sends every request to that one path"
                 yield self.finding("path-in-pass", fact, f"write `{one.name} http://${self._name}_pool;`")
         if not found.root.own("worker_shutdown_timeout"):
@@ -122,7 +133,7 @@ class NginxCheck(NodeCheck):
 
     def _upstreams(self, found: Configuration) -> Iterator[Finding]:
         for color in Color:
-            name = self.catalog.router.backends[color]
+            name = self.router.backends[color]
             upstream = found.upstreams.get(name)
             if upstream is None:
                 known = ", ".join(sorted(found.upstreams)) or "none"
@@ -148,31 +159,26 @@ class NginxCheck(NodeCheck):
         fact = f"no proxy_pass goes to ${self._name}_pool: a shift would change nothing"
         yield self.finding("routing-lines-missing", fact, self._lines)
 
-    def _place(self, place: Directive, version: str) -> Iterator[Finding]:
-        location = place.parent or place
-        yield from self._color_header(place, location)
-        yield from self._log(place, location)
-        yield from self._reload(location, version)
-        server = location
+    def _health(self, place: Directive) -> Iterator[Finding]:
+        server, path = place, self.catalog.health.path
         while server.parent and server.name != "server":
             server = server.parent
-        path = self.catalog.health.path
-        for one in server.all("location"):
-            if one.args[-1] == path and one.own("return"):
-                fact = f"{one.where}: nginx answers {path} by itself, which says nothing about the servers"
-                mend = "let who asks it ask a path that a server answers; releases ask each server directly"
-                yield self.finding("health-answered-by-proxy", fact, mend, "warning")
+        answered = [one for one in server.all("location") if one.args[-1] == path and one.own("return")]
+        for one in answered[:1]:
+            fact = f"{one.where}: nginx answers {path} by itself, which says nothing about the servers"
+            mend = "let who asks it ask a path that a server answers; releases ask each server directly"
+            yield self.finding("health-answered-by-proxy", fact, mend, "warning")
 
-    def _color_header(self, place: Directive, location: Directive) -> Iterator[Finding]:
+    def _color_header(self, place: Directive) -> Iterator[Finding]:
         header, variable = self.catalog.entry.color_header, f"${self._name}_color"
         line = f"add_header {header} {variable} always;"
 
         def right(one: Directive) -> bool:
             return one.args[0].lower() == header.lower() and variable in one.args[1]
 
-        used = _headers(location)
+        used = _headers(place)
         if not any(map(right, used)):
-            outer = next((one for one in _outer(location, "add_header") if right(one)), None)
+            outer = next((one for one in _outer(place, "add_header") if right(one)), None)
             if outer:
                 fact = f"{outer.where}: `{outer.says()}` is lost where {used[0].where} has an add_header of its own"
                 yield self.finding("color-header-lost", fact, f"add `{line}` beside {used[0].where}")
@@ -182,10 +188,10 @@ class NginxCheck(NodeCheck):
             fact = f"{place.where}: error answers have no {header}"
             yield self.finding("color-header-not-always", fact, f"write `{line}`", "warning")
 
-    def _log(self, place: Directive, location: Directive) -> Iterator[Finding]:
+    def _log(self, place: Directive) -> Iterator[Finding]:
         path, form = self.member.config["log"], f"bluegreen_{self._name}"
         line = f"access_log {path} {form} if=$upstream_status;"
-        used = [one for one in location.inherited("access_log") if one.args[:2] == (path, form)]
+        used = [one for one in place.inherited("access_log") if one.args[:2] == (path, form)]
         if not used:
             fact = f"{place.where}: no access_log of {path} in the format {form}: a watch would see no request"
             yield self.finding("log-line-missing", fact, f"add `{line}` beside your own access_log lines there")
@@ -193,8 +199,8 @@ class NginxCheck(NodeCheck):
             fact = f"{used[0].where}: the log is buffered: a watch would see requests late"
             yield self.finding("log-buffered", fact, f"write `{line}`", "warning")
 
-    def _reload(self, location: Directive, version: str) -> Iterator[Finding]:
-        lines, wanted = location.inherited("keepalive_min_timeout"), nginx_config.KEEPALIVE_MIN
+    def _reload(self, place: Directive, version: str) -> Iterator[Finding]:
+        lines, wanted = place.inherited("keepalive_min_timeout"), nginx_config.KEEPALIVE_MIN
         found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", version)
         old = found is not None and tuple(map(int, found.groups())) < HITLESS
         if old or not lines or not nginx_config.seconds(lines[-1].args[0]):
@@ -212,15 +218,15 @@ def _words(addresses: set[str]) -> str:
     return ", ".join(sorted(addresses)) or "none"
 
 
-def _outer(location: Directive, name: str) -> Iterator[Directive]:
-    """Everything of a name in this block and those around it, the nearest first."""
-    block: Directive | None = location
+def _outer(place: Directive, name: str) -> Iterator[Directive]:
+    """Everything of a name in the blocks around a directive, the nearest first."""
+    block: Directive | None = place
     while block:
         yield from block.own(name)
         block = block.parent
 
 
-def _headers(location: Directive) -> list[Directive]:
+def _headers(place: Directive) -> list[Directive]:
     """What is added here: a block with lines of its own drops the outer ones, unless it is told to merge them."""
-    merged = next((one.args[0] for one in location.inherited("add_header_inherit")), "on")
-    return list(_outer(location, "add_header")) if merged == "merge" else location.inherited("add_header")
+    merged = next((one.args[0] for one in place.inherited("add_header_inherit")), "on")
+    return list(_outer(place, "add_header")) if merged == "merge" else place.inherited("add_header")

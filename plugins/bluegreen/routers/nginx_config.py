@@ -20,9 +20,8 @@ KEEPALIVE_MIN = 5
 STATUS_TIMEOUT = 1.0
 
 
-def host_config(service: models.Service, node: models.NginxNode) -> nginx_host.Config:
+def host_config(service: models.Service, router: models.NginxRouter, node: models.NginxNode) -> nginx_host.Config:
     """Return what ``nginx_host`` wants to know of a node."""
-    router = service.router
     return {
         "service": service.service,
         "include": str(node.include),
@@ -93,7 +92,7 @@ class Configuration:
     @classmethod
     def of(cls, dump: str) -> Configuration:
         """Read a dump."""
-        parts = re.split(r"^# configuration file (.+):$", dump, flags=re.MULTILINE)
+        parts = re.split(r"^# configuration file (.+):\n", dump, flags=re.MULTILINE)
         texts = dict(zip(parts[1::2], parts[2::2], strict=True))
         return cls(tuple(texts), _Reader(texts).whole())
 
@@ -135,7 +134,7 @@ class _Reader:
 
 
 def _parse(text: str) -> list[Any]:
-    import crossplane  # noqa: PLC0415 - only this kind of router needs it
+    import crossplane  # type: ignore[import-untyped]  # noqa: PLC0415 - only this kind of router needs it
 
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
         file.write(text)
@@ -177,22 +176,22 @@ http {{
     }}
 }}
 
-{split} {include} before the first start (all on blue; where green is live: `* {green};`):
+{split} {include} before the first start (where green is live: `* {green};` and split=0%2F100):
 {initial}"""
 
 _SPLIT = "# The include file"
 
 
-def lines_to_add(service: models.Service) -> str:
+def lines_to_add(service: models.Service, router: models.NginxRouter) -> str:
     """Return the exact lines to add to an existing nginx.conf, and the initial include file; a text for each set of paths."""
     alike: dict[tuple[Any, ...], list[models.NginxNode]] = {}
-    for node in service.router.nodes:
+    for node in router.nodes:
         alike.setdefault((node.include, node.status, node.log), []).append(node)
-    return "\n".join(_lines(service, nodes) for nodes in alike.values())
+    return "\n".join(_lines(service, router, nodes) for nodes in alike.values())
 
 
-def _lines(service: models.Service, nodes: Sequence[models.NginxNode]) -> str:
-    config, status = host_config(service, nodes[0]), urlsplit(nodes[0].status)
+def _lines(service: models.Service, router: models.NginxRouter, nodes: Sequence[models.NginxNode]) -> str:
+    config, status = host_config(service, router, nodes[0]), urlsplit(nodes[0].status)
     upstreams = [
         f"    upstream {backend} {{\n" + "".join(f"        server {at};\n" for at in addresses_of(urls)) + "    }\n"
         for backend, urls in config["servers"].items()
@@ -210,7 +209,7 @@ def _lines(service: models.Service, nodes: Sequence[models.NginxNode]) -> str:
         listen=status.netloc,
         path=status.path or "/",
         split=_SPLIT,
-        green=service.router.backends[Color.GREEN],
+        green=router.backends[Color.GREEN],
         initial=nginx_host.render(config, {"split": "100/0"}),
     )
 

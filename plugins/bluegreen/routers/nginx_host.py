@@ -99,12 +99,19 @@ def dump(config: Config) -> dict[str, str]:
     """
     Return the whole configuration as nginx reads it now.
 
-    :returns: version, text (of ``nginx -T``, empty when it is broken), broken (nginx's own words)
+    :returns: version, text (of ``nginx -T``, empty when it is broken), broken (nginx's own words), lost (why our file
+        has no meaning)
     """
+    lost = ""
+    try:
+        parse(config, host_files.load(_path(config), INCLUDE, INITIAL))
+    except Trouble as trouble:
+        lost = trouble.fact
     version = _run([*config["command"], "-v"]).stderr
     done = _run([*config["command"], "-T"])
     broken = _broken(config, done.stderr).fact if done.returncode else ""
-    return {"version": version.strip(), "text": "" if broken else done.stdout, "broken": broken}
+    text = "" if broken else done.stdout
+    return {"version": version.strip(), "text": text, "broken": broken, "lost": lost}
 
 
 def count(config: Config) -> dict[str, dict[str, Any]]:
@@ -212,7 +219,7 @@ def runtime(config: Config) -> Fields:
 
 
 def status_lines(config: Config) -> str:
-    """Return what must stand in nginx's configuration for its run time to be read."""
+    """Say what must stand in nginx's configuration for its run time to be read."""
     url, name = urlsplit(config["status"]), config["service"].replace("-", "_")
     return (
         f"write `include {config['include']};` in http {{ }} and `location = {url.path or '/'} "

