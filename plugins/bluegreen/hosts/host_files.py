@@ -102,7 +102,7 @@ def write_beside(path: Path, what: str, text: str) -> Path:
     temporary = Path(f"{path}.new")
     with refusing(f"the {what} {path} cannot be written", path.parent):
         temporary.unlink(missing_ok=True)  # of a writer that was killed
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
             _keep_owner(path, file.fileno())
             file.write(text)
             file.flush()
