@@ -16,6 +16,8 @@ READY = "bluegreen: ready on Python "
 
 OLDEST = (3, 9)
 
+_SHARED = (host_files, host_stamp)
+
 # BOOT and this much must be readable by any Python, so that an old one can say how old it is.
 _LOAD = """\
 import json, os, sys, types
@@ -60,7 +62,7 @@ def text(program: ModuleType) -> str:
 
     :param program: a module with ``FUNCTIONS`` that imports the standard library and ``hosts.host_*`` only
     """
-    sources = {module.__name__: inspect.getsource(module) for module in (host_files, host_stamp, program)}
+    sources = {module.__name__: inspect.getsource(module) for module in (*_SHARED, program)}
     load = _LOAD.format(
         ready=READY,
         oldest=OLDEST,
