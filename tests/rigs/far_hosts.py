@@ -68,18 +68,14 @@ class FarHosts:
         steps.unlink(missing_ok=True)
 
         def work() -> None:
-            with_code(DYING.format(steps=str(steps), at=at))
+            bundle.text = text_with(DYING.format(steps=str(steps), at=at))  # of this child only
             write()
 
         assert ended(in_child(work)) in ("", "RouterUnreachable")
         return steps.stat().st_size >= at
 
 
-def with_code(code: str) -> None:
-    """Let every far program that is started from now on run this first; in a forked child only."""
+def text_with(code: str) -> Callable[[ModuleType], str]:
+    """Return a ``bundle.text`` whose far programs run this before their first call."""
     honest = bundle.text
-
-    def text(program: ModuleType) -> str:
-        return honest(program).replace(bundle.SERVE, code + bundle.SERVE)
-
-    bundle.text = text
+    return lambda program: honest(program).replace(bundle.SERVE, code + bundle.SERVE)
