@@ -6,7 +6,8 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from bluegreen.routers.nodes import NodesRouter
 from demo.haproxy import StaticBackends
 from demo.nginx import NginxNode, nginx_binary
 from demo.processes import free_ports, wait_until
+from tests.rigs.far_hosts import FarHosts
 from tests.rigs.rig import Hook, hooked, killed_at, raced
 from tests.rigs.traffic import fresh_request
 
@@ -24,21 +26,17 @@ DEBIAN = "/usr/sbin/nginx"
 SERVICE = "shop"
 
 
-def service_of(nodes: list[NginxNode], servers: Mapping[str, list[str]], **changes: Any) -> models.Service:
-    """The service file over these nodes; ``router`` of the changes goes into its section."""
+def service_of(
+    nodes: list[NginxNode], servers: Mapping[str, list[str]], far: Sequence[Mapping[str, Any]] = (), **changes: Any
+) -> models.Service:
+    """
+    The service file over these nodes; ``router`` of the changes goes into its section.
+
+    :param far: what each node says beside, such as ``ssh``
+    """
     router = {
         "type": "nginx",
-        "nodes": [
-            {
-                "name": node.name,
-                "include": str(node.include),
-                "status": node.status,
-                "log": str(node.counts),
-                "entry": node.entry,
-                "command": node.command,
-            }
-            for node in nodes
-        ],
+        "nodes": [node.catalog() | dict(more) for node, more in zip_longest(nodes, far, fillvalue={})],
         "backends": {color: f"{SERVICE}-{color}" for color in Color},
     } | changes.pop("router", {})
     whole = {
@@ -56,18 +54,22 @@ class NginxRig:
     See ``tests/rigs/rig.py``.
 
     :param binary: the nodes' nginx
+    :param ssh: each node is on a host of its own, behind a real sshd
     """
 
     steps = 10  # five checkpoints a node
 
-    def __init__(self, name: str, binary: str | None = None) -> None:
+    def __init__(self, name: str, binary: str | None = None, *, ssh: bool = False) -> None:
         self.name, self.binary = name, binary or nginx_binary()
+        self.far: FarHosts | None = FarHosts() if ssh else None
         self.can = frozenset({"traffic", "restart", "backends"})
         self.warnings: frozenset[str] = frozenset()
 
     def __enter__(self) -> Self:
         self.workdir = Path(tempfile.mkdtemp(prefix="bg-"))
         self.workdir.chmod(0o755)  # workers may be another user
+        if self.far:
+            self.far.start(self.workdir, 2)
         ports = free_ports(8)
         self.backends = StaticBackends(self.workdir, {"blue": ports[:2], "green": ports[2:4]}).start()
         self.nodes = [
@@ -84,14 +86,19 @@ class NginxRig:
         for node in self.nodes:
             node.stop()
         self.backends.stop()
+        if self.far:
+            self.far.stop()
         shutil.rmtree(self.workdir, ignore_errors=True)
 
     def router(
         self, *, before: Mapping[int, Hook] | None = None, after: Mapping[int, Hook] | None = None, **backends: str
     ) -> NodesRouter:
         names = {"backends": {color: f"{SERVICE}-{color}" for color in Color} | backends} if backends else {}
-        service = service_of(self.nodes, self.backends.addresses, router=names)
-        router = NginxRouter(service, service.router)
+        far = [self.far.section(number) if self.far else {} for number in range(2)]
+        service = service_of(self.nodes, self.backends.addresses, far, router=names)
+        router = NginxRouter(service, service.router, self.far.secrets if self.far else None)
+        if self.far:
+            self.far.share(router)
         return hooked(router, before or {}, after or {}) if before or after else router
 
     def reset(self) -> None:
@@ -142,10 +149,12 @@ class NginxRig:
         Path(f"{self.nodes[number].include}.new").mkdir()
 
     def kill_writer(self, at: int, write: Callable[[Any], Any]) -> bool:
+        if self.far:
+            return self.far.kill_program(at, lambda: write(self.router()))
         return killed_at(at, lambda: write(self.router()))
 
     def race(self, writes: list[Callable[[Any], Any]]) -> list[str]:
-        return raced(self.router, writes)
+        return raced(self.router, writes, read_first=self.far is not None)
 
     def drain(self, color: Color) -> None:
         # nginx has no drain: a color that takes no requests is one whose servers are gone.

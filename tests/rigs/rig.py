@@ -154,14 +154,21 @@ def dying_at(number: int) -> Callable[[str], None]:
     return checkpoint
 
 
-def raced(router: Callable[[], Any], writes: list[Callable[[Any], Any]]) -> list[str]:
-    """Let each writer be a process of its own, all at the same time; return the name of each one's error."""
+def raced(router: Callable[[], Any], writes: list[Callable[[Any], Any]], *, read_first: bool = False) -> list[str]:
+    """
+    Let each writer be a process of its own, all at the same time; return the name of each one's error.
+
+    :param read_first: each has logged in before, as logins differ by more than writes take
+    """
     go, start = os.pipe()
 
     def work(write: Callable[[Any], Any]) -> None:
         os.close(start)
+        own = router()
+        if read_first:
+            own.read()
         os.read(go, 1)  # returns when the parent closes its end
-        write(router())
+        write(own)
 
     children = [in_child(functools.partial(work, write)) for write in writes]
     os.close(start)

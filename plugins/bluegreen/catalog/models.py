@@ -40,14 +40,16 @@ class Entry(Section):
 class Ssh(Section):
     """A host that is reached over SSH; its key must be known."""
 
-    host: str = Field(min_length=1, description="name or address")
+    host: str = Field(
+        pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$", description="name or address; the connection's own is not used"
+    )
     port: int = Field(22, ge=1, le=65535)
     connection: ConnectionId | None = Field(
         None, description="Airflow connection of type ssh: login, key or password; without one the user's own key"
     )
-    known_hosts: Path | None = Field(None, description="instead of ~/.ssh/known_hosts")
-    sudo: bool = Field(False, description="run the commands there as root; sudo must ask for no password")
-    python: str = Field("python3", min_length=1, description="Python 3.9 or later on that host")
+    known_hosts: Path | None = Field(None, description="instead of ~/.ssh/known_hosts of the user that we run as")
+    sudo: bool = Field(False, description="run our program there as root; sudo must ask for no password")
+    python: str = Field("python3", min_length=1, description="Python 3.9 or later on that host, name or path")
 
 
 class HAProxyNode(Section):
@@ -61,6 +63,14 @@ class HAProxyNode(Section):
     map: Path = Field(description="the service's map file as haproxy.cfg names it")
     file: Path | None = Field(None, description="the same file as seen from here, where it is mounted elsewhere")
     entry: HostPort = Field(description="where proof requests reach this node")
+    ssh: Ssh | None = Field(None, description="where HAProxy runs; socket and map are then as seen on that host")
+
+    @field_validator("ssh")
+    @classmethod
+    def _one_way_to_the_file(cls, ssh: Ssh | None, info: ValidationInfo) -> Ssh | None:
+        if ssh and info.data.get("file"):
+            raise ValueError("with ssh the map file is written on that host: take `file` out")
+        return ssh
 
 
 class NginxNode(Section):
@@ -87,6 +97,7 @@ class NginxNode(Section):
         description="program and arguments that reload it; by default the command with -s reload",
         examples=[["systemctl", "reload", "nginx"]],
     )
+    ssh: Ssh | None = Field(None, description="where nginx runs; paths and the status location are then as there")
 
 
 class Sticky(Section):

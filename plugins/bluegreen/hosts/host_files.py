@@ -97,12 +97,20 @@ def load(path: Path, what: str, initial: str) -> str:
         raise Trouble("refused", f"the {what} {path} cannot be read: {error.strerror}", mend) from error
 
 
+def text_of(path: str) -> str | None:
+    """Return the text of a file that somebody else writes, as far as it is one; None where we cannot read it."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
 def write_beside(path: Path, what: str, text: str) -> Path:
     """Write a new file beside the old one, with its owner and mode, and return where; ``rename`` puts it in place."""
     temporary = Path(f"{path}.new")
     with refusing(f"the {what} {path} cannot be written", path.parent):
         temporary.unlink(missing_ok=True)  # of a writer that was killed
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
             _keep_owner(path, file.fileno())
             file.write(text)
             file.flush()

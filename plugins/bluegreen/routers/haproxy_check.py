@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
-from bluegreen.hosts import host_files
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.routers import haproxy_config, haproxy_host
+from bluegreen.routers.hosted import HostedNode
 from bluegreen.routers.node_check import Level, NodeCheck
 
 SOCKET_TIMEOUT = 2.0
@@ -30,11 +31,19 @@ def host_config(node: models.HAProxyNode, backends: Mapping[Color, str]) -> hapr
     }
 
 
-def check(service: str, router: models.HAProxyRouter, entry: models.Entry | None) -> Sequence[Finding]:
-    """Find the traps on every node."""
-    return [
-        finding for node in router.nodes for finding in HAProxyCheck(service, node.name, entry, router, node).findings()
+def check(
+    service: str, router: models.HAProxyRouter, entry: models.Entry | None, members: Sequence[HostedNode]
+) -> Sequence[Finding]:
+    """
+    Find the traps on every node.
+
+    :param members: the router's nodes, in the same order
+    """
+    checks = [
+        HAProxyCheck(service, node.name, entry, member.place, router, node)
+        for node, member in zip(router.nodes, members, strict=True)
     ]
+    return [finding for one in checks for finding in one.findings()]
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,9 @@ class HAProxyCheck(NodeCheck):
                 yield from self._state()
         except Trouble as trouble:
             yield self.finding(f"socket-{trouble.kind}", trouble.fact, trouble.mend)
-        for fact, mend in host_files.unwritable(haproxy_host.map_file(self.config)):
-            yield self.finding("map-file-not-writable", fact, mend)
+        with suppress(Trouble):  # a host that cannot be asked was said already
+            for fact, mend in self.place.call("unwritable", config=self.config):
+                yield self.finding("map-file-not-writable", fact, mend)
         yield from self.proof_request(self.node.entry)
 
     @property
@@ -115,13 +125,12 @@ class HAProxyCheck(NodeCheck):
 
     def _state(self) -> Iterator[Finding]:
         try:
-            text = haproxy_host.load(haproxy_host.map_file(self.config))
-            haproxy_host.parse(text, haproxy_host.map_file(self.config))
+            self.place.call("sound", config=self.config)
         except Trouble as trouble:
-            mend = f"{trouble.mend}; mount its folder here and name it as `file`, or run where it is"
+            mend = f"{trouble.mend}; it was looked for on {self.place.name}: see `file` and `ssh` of the node"
             yield self.finding("map-file", f"{trouble.fact}: the split would not survive a reload", mend)
             return
-        found = haproxy_host.read(self.config)
+        found = self.place.call("read", config=self.config)
         if not found["settled"]:
             mend = "reload HAProxy to let it take the file, after a look at who changed which"
             yield self.finding("run-time-differs", found["detail"], mend)
@@ -138,9 +147,10 @@ class HAProxyCheck(NodeCheck):
         return bool(places)
 
     def _file(self, path: Path, lines: Sequence[int]) -> Iterator[Finding]:
-        text = self._text(path)
+        local = self.node.socket.startswith(("/", "127.", "localhost:", "[::1]"))
+        text = self.place.call("text", path=str(path)) if local and path.is_absolute() else None
         if text is None:
-            fact = f"{path} cannot be read here: the routing lines {', '.join(map(str, lines))} were not checked"
+            fact = f"{path} cannot be read on {self.place.name}: the routing lines {', '.join(map(str, lines))} were not checked"
             yield self.finding("configuration-not-seen", fact, "run bluegreen check where it can be read", "warning")
             return
         numbered = dict(enumerate(text.splitlines(), start=1))
@@ -152,12 +162,5 @@ class HAProxyCheck(NodeCheck):
             where = f"{path}:{fault.line}" if fault.line else str(path)
             yield self.finding(fault.code, f"{where}: {fault.fact}", fault.mend, level)
 
-    def _text(self, path: Path) -> str | None:
-        here = self.node.socket.startswith(("/", "127.", "localhost:", "[::1]"))
-        try:
-            return path.read_text(errors="replace") if here and path.is_absolute() else None
-        except OSError:
-            return None
-
     def _ask(self, command: str) -> str:
-        return haproxy_host.ask(self.config, command)
+        return str(self.place.call("ask", config=self.config, command=command))

@@ -19,7 +19,7 @@ from bluegreen.core.ports import Finding, Limits, Secrets
 from bluegreen.core.reading import Health, NodeReading
 from bluegreen.hosts import host_seen
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.hosts.places import Here
+from bluegreen.hosts.places import Place, place_of
 from bluegreen.routers import nginx_check, nginx_config, nginx_host
 from bluegreen.routers.hosted import HostedNode, HostedRouter
 
@@ -30,6 +30,7 @@ class NginxRouter(HostedRouter):
 
     :param service: the service file's whole: nginx asks no server for its health, so that we do, from the node's host
     :param router: its ``router``
+    :param secrets: who logs in on nodes behind SSH
     :param proving: ``check`` sends a real request to each node's entry
     """
 
@@ -38,15 +39,23 @@ class NginxRouter(HostedRouter):
         finest_step=1, cas="atomic", renew=True, follow_within=timedelta(seconds=nginx_config.KEEPALIVE_MIN + 1)
     )
 
-    def __init__(self, service: models.Service, router: models.NginxRouter, *, proving: bool = True) -> None:
+    def __init__(
+        self,
+        service: models.Service,
+        router: models.NginxRouter,
+        secrets: Secrets | None = None,
+        *,
+        proving: bool = True,
+    ) -> None:
         self._catalog, self._router, self._proving = service, router, proving
-        super().__init__(service.service, [NginxMember(service, router, node) for node in router.nodes])
+        places = [place_of(node.ssh, nginx_host, secrets) for node in router.nodes]
+        pairs = zip(router.nodes, places, strict=True)
+        super().__init__(service.service, [NginxMember(service, router, node, place) for node, place in pairs])
 
     @classmethod
     def of(cls, service: models.Service, secrets: Secrets) -> NginxRouter:
-        """Make the router of a service; nginx knows no login."""
-        del secrets
-        return cls(service, cast("models.NginxRouter", service.router))  # the registry chose by its type
+        """Make the router of a service; nginx knows no login, but SSH does."""
+        return cls(service, cast("models.NginxRouter", service.router), secrets)  # the registry chose by its type
 
     def check(self) -> Sequence[Finding]:
         """Find what in the nodes' configurations would keep a shift from doing what it says."""
@@ -60,9 +69,10 @@ class NginxMember(HostedNode):
     kind, file = "nginx", "nginx.conf"
     mend_health = "see why they do not answer their health path from the node's host"
 
-    def __init__(self, service: models.Service, router: models.NginxRouter, node: models.NginxNode) -> None:
-        # The one place that says where the node's host program runs.
-        place, config = Here(nginx_host), nginx_config.host_config(service, router, node)
+    def __init__(
+        self, service: models.Service, router: models.NginxRouter, node: models.NginxNode, place: Place
+    ) -> None:
+        config = nginx_config.host_config(service, router, node)
         super().__init__(service.service, node.name, place, config, router.backends)
 
     def health(self, found: Mapping[str, Any]) -> Mapping[Color, Health]:

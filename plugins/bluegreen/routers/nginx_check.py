@@ -31,7 +31,9 @@ def check(
     return [
         finding
         for node, member in pairs
-        for finding in NginxCheck(service.service, node.name, entry, service, router, node, member).findings()
+        for finding in NginxCheck(
+            service.service, node.name, entry, member.place, service, router, node, member
+        ).findings()
     ]
 
 
@@ -69,7 +71,7 @@ class NginxCheck(NodeCheck):
         yield from self.proof_request(self.node.entry)
 
     def _call(self, do: str) -> Any:
-        return self.member.place.call(do, config=self.member.config)
+        return self.place.call(do, config=self.member.config)
 
     @property
     def _name(self) -> str:

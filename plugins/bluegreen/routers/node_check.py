@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
+from bluegreen.hosts.places import Place
 
 REQUEST_TIMEOUT = 2.0
+HERE = socket.gethostname()
 Level = Literal["error", "warning"]
 
 
@@ -26,18 +28,21 @@ class NodeCheck:
     :param service: name in the catalog
     :param name: the node's
     :param entry: the service's, for the real request; without it none is sent
+    :param place: where the node's files and its proxy are looked at
     """
 
     service: str
     name: str
     entry: models.Entry | None
+    place: Place
 
     mend_redirect: ClassVar[str]
     mend_color: ClassVar[str]
 
-    def finding(self, code: str, fact: str, mend: str, level: Level = "error") -> Finding:
-        """Say what was found on this node, and from where."""
-        return Finding(code, level, f"{self.service}: {self.name}, seen from {socket.gethostname()}", fact, mend)
+    def finding(self, code: str, fact: str, mend: str, level: Level = "error", seen_from: str | None = None) -> Finding:
+        """Say what was found on this node, and from where: its place, unless ``seen_from`` says another."""
+        where = f"{self.service}: {self.name}, seen from {seen_from or self.place.name}"
+        return Finding(code, level, where, fact, mend)
 
     def proof_request(self, address: str) -> Iterator[Finding]:
         """Ask the node's entry once, as a proof does."""
@@ -49,7 +54,7 @@ class NodeCheck:
         except (OSError, http.client.HTTPException) as error:
             fact = f"GET {entry.path} got no answer from the entry {address}: {error}"
             mend = "see the address that it listens on, and `entry` of the node"
-            yield self.finding("entry-does-not-answer", fact, mend)
+            yield self.finding("entry-does-not-answer", fact, mend, seen_from=HERE)
             return
         if 300 <= status < 400:
             fact = f"GET {entry.path} at {address} is answered with {status} to {headers.get('location')}"
@@ -57,10 +62,11 @@ class NodeCheck:
                 f"name the https port as the node's `entry` and https in entry.url, or take `path {entry.path}` out: "
             )
             mend += self.mend_redirect.format(path=entry.path)
-            yield self.finding("redirect", f"{fact}: a proof would see no color", mend)
+            yield self.finding("redirect", f"{fact}: a proof would see no color", mend, seen_from=HERE)
         elif (found := headers.get(entry.color_header.lower())) not in list(Color):
             fact = f"GET {entry.path} at {address} got {status} with {entry.color_header}: {found}, wanted a color"
-            yield self.finding("no-color-header", fact, self.mend_color.format(header=entry.color_header))
+            mend = self.mend_color.format(header=entry.color_header)
+            yield self.finding("no-color-header", fact, mend, seen_from=HERE)
 
 
 def _get(entry: models.Entry, address: str) -> tuple[int, Mapping[str, str]]:
