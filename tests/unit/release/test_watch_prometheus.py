@@ -272,8 +272,8 @@ def test_slow_holds_up_neither_samples_nor_the_lease(rig, proxy):
     ports.router.counters = counted
     end = run(ports, spec)
     assert "timeout: no whole answer within 3.5 s" in end.reason
-    assert len(samples) > 50
-    assert max(later - earlier for earlier, later in itertools.pairwise(samples)) < 1
+    # A sample that waited for an answer would have waited for its time-out.
+    assert max(later - earlier for earlier, later in itertools.pairwise(samples)) < 3
     assert max(leases) > leases[0] + timedelta(seconds=2)
 
 
@@ -285,16 +285,17 @@ def test_slow_within_the_time_out_is_evidence(rig, proxy):
 def test_one_lost_answer_is_no_missing_data(rig, proxy):
     service = asking(proxy.url, ERROR_RATE | {"no_data": "fail", "window": "1s"}, interval="500ms")
     _, ports, spec = begun(service, lasts=5)
-    counters, began = ports.router.counters, time.monotonic()
+    counters, losing = ports.router.counters, []
 
     async def and_lose():
-        if 3 < time.monotonic() - began < 3.05:
+        if not losing and now_utc() > spec.since + timedelta(seconds=3):
             proxy.lose = 1
+            losing.append(len(proxy.asked))
         return await counters()
 
     ports.router.counters = and_lose
     assert run(ports, spec).says == "healthy"
-    assert proxy.lose == 0
+    assert (proxy.lose, len(proxy.asked) > losing[0] + 1) == (0, True)
 
 
 @pytest.mark.parametrize(
