@@ -92,6 +92,86 @@ def test_a_trigger_that_cannot_even_begin_says_so_instead_of_beginning_anew(monk
     assert "ImportError" in event["reason"]
 
 
+class Connections:
+    """Airflow's connections as a triggerer gets them: on the loop, one await each."""
+
+    def __init__(self, **passwords):
+        self.passwords, self.asked = passwords, []
+
+    async def get(self, name):
+        from airflow.sdk import Connection
+        from airflow.sdk.exceptions import AirflowNotFoundException
+
+        await asyncio.sleep(0)
+        self.asked.append(name)
+        if name not in self.passwords:
+            raise AirflowNotFoundException(name)
+        if isinstance(self.passwords[name], Exception):
+            raise self.passwords[name]
+        return Connection(conn_id=name, conn_type="http", login="me", password=self.passwords[name], extra='{"a": "b"}')
+
+
+@pytest.fixture
+def connections(monkeypatch):
+    from airflow.sdk import BaseHook
+
+    found = Connections(metrics="s3cret-word", broken=PermissionError("s3cret-word"))
+    monkeypatch.setattr(BaseHook, "aget_connection", found.get)
+    return found
+
+
+def naming(metrics, entry=None):
+    """A service that names connections in two places."""
+    told = {"evidence": {"type": "prometheus", "url": "http://127.0.0.1:1", "connection": metrics}}
+    return Service.model_validate(
+        SERVICE.frozen() | told | {"entry": SERVICE.frozen()["entry"] | {"connection": entry}}
+    )
+
+
+def test_a_watch_has_the_connections_that_its_service_names_and_serialises_none(connections, monkeypatch):
+    from bluegreen.triggers import watch
+
+    world = RealTime()
+    _, spec = canary(world, naming("metrics"))
+    given = []
+    monkeypatch.setattr(
+        watch, "ports_for", lambda service, secrets, _: (given.append(secrets), world.ports(service))[1]
+    )
+    trigger = watch.WatchTrigger(spec.model_dump(mode="json"))
+    (event,) = events(trigger)
+    assert event["says"] == "healthy"
+    found = given[0]("metrics")
+    assert (found.login, found.password, found.extra, connections.asked) == (
+        "me",
+        "s3cret-word",
+        {"a": "b"},
+        ["metrics"],
+    )
+    assert "s3cret-word" not in str((trigger.serialize(), event, found))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("none", "none: there is no such Airflow connection"), ("broken", "broken: cannot be had: PermissionError")],
+)
+def test_a_connection_that_cannot_be_had_fails_only_who_asks_for_it(connections, monkeypatch, name, said):
+    from bluegreen.core.errors import SecretMissing
+    from bluegreen.triggers import watch
+
+    world = RealTime()
+    _, spec = canary(world, naming(name, entry="metrics"))
+    given = []
+    monkeypatch.setattr(
+        watch, "ports_for", lambda service, secrets, _: (given.append(secrets), world.ports(service))[1]
+    )
+    (event,) = events(watch.WatchTrigger(spec.model_dump(mode="json")))
+    assert event["says"] == "healthy"
+    assert given[0]("metrics").password == "s3cret-word"  # noqa: S105 - the test's own
+    with pytest.raises(SecretMissing, match=said) as missing:
+        given[0](name)
+    assert "s3cret" not in str(missing.value)
+
+
 @pytest.fixture
 def two_services(monkeypatch, tmp_path):
     from bluegreen.operators import way_back

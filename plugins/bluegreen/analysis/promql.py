@@ -28,7 +28,7 @@ def promql(evidence: Prometheus, rule: PrometheusRule, color: Color, elapsed: fl
     :param elapsed: seconds since the evidence begins: a window is not longer, so that nothing counts against a version
         that another one did on its color
     """
-    window = f"{max(1, int(min(rule.window.total_seconds(), elapsed)))}s"
+    window = f"{max(1, int(1000 * min(rule.window.total_seconds(), elapsed)))}ms"
     if rule.query is not None:
         return rule.query.replace(COLOR, color).replace(WINDOW, window)
     labels = ",".join(f"{name}={_text(value.replace(COLOR, color))}" for name, value in evidence.labels.items())

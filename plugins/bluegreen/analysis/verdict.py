@@ -27,7 +27,7 @@ def verdict(
     """
     judgements = [serving.judge(color)]
     judgements += [judge(rule, series, color) for rule in rules if isinstance(rule, ThresholdRule)]
-    judgements += polled.judgements() if polled else []
+    judgements += polled.judgements() if polled else [_unasked(rule) for rule in rules if rule.type != "threshold"]
     broken = [j for j in judgements if j.state is State.BROKEN]
     missing = [j for j in judgements if j.state is State.NO_DATA]
     numbers = {"rules": [{"state": str(j.state), "text": j.text, **j.numbers} for j in judgements], "gaps": series.gaps}
@@ -38,6 +38,10 @@ def verdict(
     if ended:
         return Verdict(Outlook.HEALTHY, _texts(judgements[1:]), numbers)
     return Verdict(Outlook.UNKNOWN, _texts(judgements[1:]), numbers)
+
+
+def _unasked(rule: Rule) -> Judgement:
+    return Judgement(State.NO_DATA, f"{rule.type}: nobody was asked")
 
 
 def _texts(judgements: Sequence[Judgement]) -> str:

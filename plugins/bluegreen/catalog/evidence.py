@@ -18,6 +18,7 @@ takes double ones for its own; ``$word`` is what dashboards write, and PromQL ha
 """
 METRIC_NAME = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"
 LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
+_LEAST = timedelta(milliseconds=100)
 MetricName = Annotated[str, Field(pattern=METRIC_NAME)]
 NoData = Literal["fail", "hold", "ignore"]
 
@@ -31,8 +32,8 @@ class Prometheus(Section):
         None, description="login and password (HTTP basic), or a password alone (bearer token)"
     )
     ca_file: Path | None = Field(None, description="own certificate authority for https")
-    timeout: Duration = Field(timedelta(seconds=5), description="for one answer")
-    interval: Duration = Field(timedelta(seconds=10), description="between two questions of a rule")
+    timeout: Duration = Field(timedelta(seconds=5), ge=_LEAST, description="for one answer")
+    interval: Duration = Field(timedelta(seconds=10), ge=_LEAST, description="between two questions of a rule")
     max_age: Duration = Field(timedelta(minutes=2), description="older samples are no evidence")
     labels: dict[Annotated[str, Field(pattern=LABEL_NAME)], str] = Field(
         {"environment": COLOR}, description="which series are a color's; $color is blue or green"

@@ -39,7 +39,7 @@ class Evidence:
     def __init__(self, ports: Ports, color: Color, since: datetime, baseline: NodeCounters) -> None:
         self._ports, self._color, self._since = ports, color, since
         self._series, self._serving = Series(baseline), Serving()
-        self._targets = _Targets(ports.service)
+        self._targets = _Targets(ports)
         asking_rules = _asking_rules(ports.service) if ports.source else []
         self._polled = Polled(ports.source, asking_rules, color, self._elapsed) if ports.source else None
 
@@ -76,10 +76,11 @@ class Evidence:
 class _Targets:
     """The targets of both colors, asked over one session."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, ports: Ports) -> None:
+        self._service, self._log = ports.service, ports.log
         self._asker: Asker | None = None
         self._open = AsyncExitStack()
+        self._said = ""
 
     async def look(self, colors: set[Color]) -> dict[Color, Sight]:
         """Ask the targets of these colors at the same time; nothing is known where nobody can be asked."""
@@ -87,7 +88,10 @@ class _Targets:
             return {}
         try:
             asker = self._asker = self._asker or await self._opened()
-        except CheckFailed:
+        except CheckFailed as error:
+            if self._said != (said := f"nobody can ask the targets: {error}"):  # not again with each sample
+                self._said = said
+                self._log(said)
             return {}
         sights = await asyncio.gather(*(self._sight(asker, color) for color in colors))
         return dict(zip(colors, sights, strict=True))

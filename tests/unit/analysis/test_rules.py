@@ -9,7 +9,7 @@ from bluegreen.analysis.series import Series
 from bluegreen.analysis.serving import PATIENCE, Serving, told_by
 from bluegreen.analysis.threshold import judge
 from bluegreen.analysis.verdict import verdict
-from bluegreen.catalog.evidence import ThresholdRule
+from bluegreen.catalog.evidence import PrometheusRule, ThresholdRule
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Counters, Outlook
 
@@ -108,6 +108,12 @@ def test_a_watch_without_any_sample_is_never_healthy():
     blind = verdict([rule(no_data="ignore")], Series({}), Serving(), GREEN, ended=True)
     assert blind.says is Outlook.UNHEALTHY
     assert "nobody tells whether both colors serve" in blind.reason
+
+
+def test_a_rule_that_nobody_asks_is_never_healthy():
+    asking = PrometheusRule(type="prometheus", metric="error_rate", max=5, no_data="ignore")
+    good = series(sample(0), sample(100))
+    assert verdict([rule(), asking], good, seen(), GREEN, ended=True).says is Outlook.UNHEALTHY
 
 
 def test_a_stretch_without_samples_is_named():

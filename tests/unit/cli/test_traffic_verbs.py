@@ -4,10 +4,13 @@ import json
 from datetime import timedelta
 
 import pytest
+import yaml
 
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import RouterUnreachable
 from bluegreen.core.stamp import Phase, Stamp
+from tests.rigs.deploy_targets import free_port
+from tests.rigs.prometheus import BINARY, PrometheusRig
 
 
 def stamp(world, phase, *, split, epoch=7, lease=60, nodes=None, **more):
@@ -341,6 +344,63 @@ def test_a_warning_alone_is_ok(add, run, monkeypatch):
     found = run("check", "shop")
     assert found.code == 0
     assert "shop: warning: reload-not-hitless: lb1: a fact\n  mend: a line\nanother\n" in found.out
+
+
+@pytest.fixture
+def asking(add, run, folder, worlds, monkeypatch):
+    """A service at rest whose rules ask a Prometheus at this address."""
+    from dataclasses import replace
+
+    from bluegreen.analysis.registry import make_source
+    from bluegreen.release import wiring
+    from tests.rigs.deploy_targets import keys
+
+    def service(url, *queries):
+        at_rest(add())
+        file = yaml.safe_load((folder / "shop.yaml").read_text())
+        rules = [{"type": "prometheus", "name": f"rule {n}", "query": q, "max": 1} for n, q in enumerate(queries, 1)]
+        file |= {"evidence": {"type": "prometheus", "url": url}, "release": file["release"] | {"rules": rules}}
+        (folder / "shop.yaml").write_text(yaml.safe_dump(file))
+
+    def ports_for(service, secrets):
+        return replace(worlds["shop"].ports(service), source=make_source(service, keys()))
+
+    monkeypatch.setattr(wiring, "ports_for", ports_for)
+    return service
+
+
+def test_check_says_once_that_prometheus_does_not_answer(asking, run):
+    asking(f"http://127.0.0.1:{free_port()}", "a$color", "b$color")
+    found = run("check", "shop")
+    assert found.code == 0
+    assert found.out.count("shop: warning: no-number: ") == 1
+    text = " ".join(found.out.split())
+    assert "release.rules: rule 1: no number for blue: Prometheus gives no answer: no connection" in text
+    assert "mend: a watch would hold to its end, and fail then" in text
+
+
+@pytest.mark.prometheus
+@pytest.mark.skipif(BINARY is None, reason="no prometheus here: apt-get install prometheus")
+def test_check_asks_each_rule_for_the_live_color_in_prometheuss_words(asking, run):
+    with PrometheusRig() as rig:
+        del rig.traffic["green"]
+        rig.wait_for('http_requests_total{environment="blue"}')
+        each = 'http_requests_total{environment="$color"}'
+        asking(rig.url, f"sum({each})", f"sum({each}", f'{each} or up{{job="shop"}}', 'none{x="$color"}')
+        found = run("check", "shop", "--json")
+    (answer,) = json.loads(found.out)["services"].values()
+    told = {(f["where"], f["level"]): f["fact"] for f in answer["findings"]}
+    assert found.code == 1
+    assert list(told) == [
+        ("release.rules: rule 2", "error"),
+        ("release.rules: rule 3", "warning"),
+        ("release.rules: rule 4", "warning"),
+    ]
+    refused, two, none = told.values()
+    assert refused.startswith("no number for blue: Prometheus says bad_data: invalid parameter")
+    assert "unclosed left parenthesis" in refused
+    assert "2 series, wanted one" in two
+    assert "empty" in none
 
 
 def test_adopt_stamps_the_traffic_as_it_stands(add, run):

@@ -162,6 +162,15 @@ def test_a_color_whose_targets_all_hang_does_not_serve(targets):
     assert "no whole answer within 0.3 s" in end.reason
 
 
+def test_targets_that_cannot_be_asked_are_missing_data_and_said_once(targets, tmp_path):
+    entry = SERVICE.frozen()["entry"] | {"ca_file": str(tmp_path / "none.pem")}
+    ports, spec = silent(RealTime(), targets.service(entry=entry), "counts only", lasts=0.4)
+    said = []
+    end = run(replace(ports, log=said.append), spec)
+    assert end.reason == "too little evidence when the watch ended: way_back: nobody tells whether both colors serve"
+    assert len([line for line in said if "none.pem cannot be read" in line]) == 1
+
+
 def test_targets_are_left_alone_where_the_counters_tell_who_serves(targets):
     ports, spec = canary(RealTime(), targets.service())
     assert run(ports, spec).says == "healthy"
