@@ -17,6 +17,7 @@ The one error tree. Retryable or not is in the type; the text says service, part
     ├── DeployError
     │   └── DeployFenced            a newer release has the target
     ├── CheckFailed                 a smoke test or prewarming found what it must not
+    ├── NotApproved                 a person said no, or nobody answered
     └── Unhealthy                   the watch's verdict
 """
 
@@ -136,6 +137,10 @@ class DeployFenced(DeployError):
 
 class CheckFailed(BlueGreenError):
     """A smoke test or prewarming found what it must not."""
+
+
+class NotApproved(BlueGreenError):
+    """Somebody who was asked said no, or nobody answered in time."""
 
 
 class Unhealthy(BlueGreenError):
