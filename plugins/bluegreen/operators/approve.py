@@ -73,13 +73,9 @@ class ApproveOperator(HITLOperator):
             title="Comment",
             description="Stands in the report.",
         )
-        super().__init__(
-            subject=f"May the release of {service} go on?",
-            options=[APPROVE, REJECT],
-            defaults=REJECT,
-            params={"comment": comment},
-            **kwargs,
-        )
+        kwargs["params"] = {"comment": comment}  # Airflow has put the DAG's in: they are no part of this form
+        subject = f"May the release of {service} go on?"
+        super().__init__(subject=subject, options=[APPROVE, REJECT], defaults=REJECT, **kwargs)
         self.service = service
         self.gate = gate
         self.watches = watches

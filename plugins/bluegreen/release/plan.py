@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bluegreen.catalog.durations import text
 from bluegreen.catalog.models import Approval, CanaryStep, Service
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotServing, ReleaseRefused, RouterUnreachable, TrafficConflict
@@ -168,7 +169,7 @@ def dry_run(ports: Ports, request: Request) -> list[str]:
 
 
 def _asking(approval: Approval | None) -> str:
-    return f"ask {who(approval)} for {approval.deadline}" if approval else ""
+    return f"ask {who(approval)} for {text(approval.deadline)}" if approval else ""
 
 
 def _resolved(ports: Ports, request: Request) -> Service:
