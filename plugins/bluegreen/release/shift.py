@@ -83,7 +83,7 @@ def hold(ports: Ports, plan: Plan, step: str, share: int, epoch: int, asked: App
     """
     reading = _may_go_on(ports, plan)
     until = ports.now() + asked.deadline
-    why = f"{share} % for {plan.version} on {plan.idle}, {who(asked)} asked until {until:%H:%M:%S} UTC"
+    why = f"{share} % for {plan.version} on {plan.idle}; asked until {until:%H:%M:%S} UTC: {who(asked)}"
     stamp = _stamp(ports, plan, step, Phase.HELD, epoch + 1, why, until + plan.service.release.lease)
     if reading.stamp and stamp.same_write(reading.stamp):
         stamp = reading.stamp  # Airflow repeats tasks: nobody gets more time by that

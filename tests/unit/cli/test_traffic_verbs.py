@@ -59,9 +59,9 @@ def test_status_of_a_service_at_rest(add, run):
 
 def test_status_says_who_is_asked_and_until_when(add, run):
     world = add()
-    stamp(world, Phase.HELD, split="90/10", lease=1860, why="10 % for 2 on green, bob asked until 12:30:00 UTC")
+    stamp(world, Phase.HELD, split="90/10", lease=1860, why="10 % for 2 on green; asked until 12:30:00 UTC: bob")
     found = run("status", "shop")
-    assert "! held: 10 % for 2 on green, bob asked until 12:30:00 UTC; lease 1860 s left" in found.out
+    assert "! held: 10 % for 2 on green; asked until 12:30:00 UTC: bob; lease 1860 s left" in found.out
     assert found.code == 1
 
 

@@ -62,7 +62,7 @@ def test_the_canary_keeps_its_share_under_a_lease_as_long_as_the_deadline(held):
     assert (held.stamp.phase, held.world.splits()) == (Phase.HELD, {"90/10"})
     assert held_until(held.plan, held.held) == held.world.time + timedelta(minutes=30)
     assert held.stamp.lease == held.world.time + timedelta(minutes=31)  # and one lease for the switch to come
-    assert held.stamp.why == "10 % for 2 on green, bob asked until 12:30:00 UTC"
+    assert held.stamp.why == "10 % for 2 on green; asked until 12:30:00 UTC: bob"
 
 
 def test_a_late_yes_in_time_switches(held):
