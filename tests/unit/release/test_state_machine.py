@@ -112,6 +112,13 @@ class Releases(RuleBasedStateMachine):
             }
             self._do(answers[yes])
 
+    @rule(target=plans, seconds=st.sampled_from([1, 79, 95]))
+    def a_canary_is_held_and_answered_after(self, seconds):
+        release = self.a_release_goes_undisturbed_to(share=10, settles=False, holds=True)
+        self.world.wait(seconds)
+        self.somebody_answers_in_time_or_late(release, yes=True)
+        return release
+
     @rule(release=plans, late=LATE)
     def a_release_is_settled_early_late_or_again(self, release, late):
         # A release settles what it has switched; a settle without its switch must fail by itself.
