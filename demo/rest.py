@@ -133,6 +133,15 @@ class AirflowApi:
         path = _path("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "xcomEntries")
         return self.post(path, {"key": key, "value": value, "map_index": -1})
 
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """What a task asks people, and their answer; ApiError 404 if it has not asked."""
+        return self.get(_path("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, -1, "hitlDetails"))
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, comment: str | None = None) -> dict[str, Any]:
+        """Answer a task; ApiError 403 if this user is not asked, 409 if it is answered."""
+        path = _path("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, -1, "hitlDetails")
+        return self.patch(path, {"chosen_options": [option], "params_input": {"comment": comment}})
+
     def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
         """The buttons an operator gives its task: name -> address."""
         return self.get(_path("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "links"))["extra_links"]
@@ -167,6 +176,10 @@ class AirflowApi:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not seen after {timeout_s:g} s: {missing}; import errors: {self.import_errors()}")
             time.sleep(POLL_S)
+
+    def task_ids(self, dag_id: str) -> list[str]:
+        """The tasks of the DAG as Airflow knows it now."""
+        return [task["task_id"] for task in self.get(_path("dags", dag_id, "tasks"))["tasks"]]
 
     def import_errors(self) -> dict[str, str]:
         """File -> what its import raised."""

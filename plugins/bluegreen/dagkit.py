@@ -15,12 +15,23 @@ from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
 
 from bluegreen.catalog.durations import PATTERN, text
 from bluegreen.catalog.load import load_all, load_service, services_folder
-from bluegreen.catalog.models import Service
-from bluegreen.edge import PLAN_TASK, SWITCH_TASK, WATCH_TASK, WAY_BACK
+from bluegreen.catalog.models import Approvals, Release, Service
+from bluegreen.deployers.fence import patience
+from bluegreen.edge import (
+    APPROVE_CANARY_TASK,
+    APPROVE_SWITCH_TASK,
+    HOLD_TASK,
+    PLAN_TASK,
+    SWITCH_TASK,
+    WATCH_TASK,
+    WAY_BACK,
+)
+from bluegreen.operators.approve import ApproveOperator, HoldOperator
 from bluegreen.operators.ending import FinishOperator, OutcomeOperator, RollbackOperator, SafeOperator, VerdictOperator
 from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
 from bluegreen.operators.traffic import ShiftOperator
 from bluegreen.operators.way_back import GuardOperator, RollbackNowOperator
+from bluegreen.release.answer import who
 from bluegreen.sensors.watch import WatchSensor
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,7 +44,7 @@ Brings a version to the idle color, tests it, gives it {shares} of the traffic, 
 settles, or puts the traffic back. The run is green only when the new version is live, proven and settled; the run's
 note says what happened.
 
-* Something is wrong and you want the old version **now**: start `rollback__{service}`. It works while this runs.
+{approvals}* Something is wrong and you want the old version **now**: start `rollback__{service}`. It works while this runs.
 * Airflow is broken: `bluegreen status {service}` tells the truth, `bluegreen restore {service} --reason …` puts it back.
 * You know better than a watch: add the XCom `promote` with your reason to it, then mark it success.
 """
@@ -83,11 +94,16 @@ def release_dag(service: Service) -> DAG:
         dag_id=f"release__{name}",
         schedule=None,
         description=service.description or f"Zero-downtime release of {name}",
-        doc_md=RELEASE_DOC.format(service=name, shares=", ".join(f"{step.share} %" for step in steps) or "all"),
+        doc_md=RELEASE_DOC.format(
+            service=name,
+            shares=", ".join(f"{step.share} %" for step in steps) or "all",
+            approvals=_approvals_doc(service.release.approvals),
+        ),
         params=_release_params(service),
         tags={"release", *service.tags},
         default_args={"owner": service.owner, "retries": 2, "retry_delay": timedelta(seconds=3)},
-        max_active_runs=1,
+        # A second run that is to be refused, or to supersede the first, must be able to start.
+        max_active_runs=1 if service.release.concurrent == "queue" else 2,
         **_COMMON,
     ) as dag:
         forward = {"service": name, "trigger_rule": TriggerRule.NONE_FAILED}
@@ -97,7 +113,9 @@ def release_dag(service: Service) -> DAG:
             PrewarmOperator(task_id="prewarm", execution_timeout=timedelta(minutes=15), **forward),
             SmokeOperator(task_id="smoke", execution_timeout=timedelta(minutes=15), **forward),
         ]
-        chain += _traffic(forward, len(steps))
+        if service.release.approvals.before_canary:
+            chain.append(ApproveOperator(task_id=APPROVE_CANARY_TASK, gate="before_canary", **forward))
+        chain += _traffic(forward, service.release)
         _in_a_row(chain)
         _end(chain[-1], name)
     return dag
@@ -156,9 +174,9 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def _traffic(forward: dict[str, Any], canaries: int) -> list[Any]:
+def _traffic(forward: dict[str, Any], release: Release) -> list[Any]:
     shifts, watches, chain = [PLAN_TASK], list[str](), list[Any]()
-    for number in range(canaries):
+    for number in range(len(release.canary)):
         shift, watch = f"canary_{number + 1}", f"canary_{number + 1}_watch"
         chain += [
             ShiftOperator(task_id=shift, canary=number, after=list(shifts), watches=list(watches), **forward),
@@ -166,6 +184,13 @@ def _traffic(forward: dict[str, Any], canaries: int) -> list[Any]:
         ]
         shifts.append(shift)
         watches.append(watch)
+    if release.approvals.before_switch:
+        if release.canary:
+            chain.append(HoldOperator(task_id=HOLD_TASK, after=list(shifts), watches=list(watches), **forward))
+            shifts.append(HOLD_TASK)
+        chain.append(
+            ApproveOperator(task_id=APPROVE_SWITCH_TASK, gate="before_switch", watches=list(watches), **forward)
+        )
     chain += [
         ShiftOperator(task_id=SWITCH_TASK, after=list(shifts), watches=list(watches), **forward),
         WatchSensor(task_id=WATCH_TASK, shift=SWITCH_TASK, **forward),
@@ -185,7 +210,15 @@ def _end(last: Any, name: str) -> None:
 
 def _longest_deploy(service: Service) -> timedelta:
     deploy = service.deploy
-    return service.release.drain + deploy.timeout + deploy.ready_within + timedelta(minutes=1)
+    return service.release.drain + deploy.timeout + deploy.ready_within + patience(service)
+
+
+def _approvals_doc(approvals: Approvals) -> str:
+    places = (("before the canary", approvals.before_canary), ("before the full switch", approvals.before_switch))
+    lines = [
+        f"* Asked {place}: {who(one)}, for {text(one.deadline)}. No answer is a no." for place, one in places if one
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _in_a_row(tasks: Sequence[Any]) -> None:
@@ -227,7 +260,7 @@ def _release_params(service: Service) -> dict[str, Param]:
             uniqueItems=True,
             examples=skippable,
             title="Leave out",
-            description="Steps to leave out. Needs a reason.",
+            description="Steps to leave out. Needs a reason. Approvals cannot be left out.",
             section="Exceptions",
         ),
         "skip_reason": Param(None, type=["null", "string"], maxLength=200, title="Reason", section="Exceptions"),

@@ -19,10 +19,14 @@ from bluegreen.catalog.models import Service
 from bluegreen.catalog.section import connections
 from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing
 from bluegreen.core.ports import Credentials, Secrets
+from bluegreen.release.answer import APPROVE
 from bluegreen.release.plan import Plan
 
 PLAN_TASK, SWITCH_TASK, WATCH_TASK = "plan", "switch", "watch"
 """Tasks that every release has; canary steps stand between them."""
+
+APPROVE_CANARY_TASK, HOLD_TASK, APPROVE_SWITCH_TASK = "approve_canary", "hold", "approve_switch"
+"""Tasks of a release where people are asked."""
 
 WAY_BACK: dict[str, Any] = {
     "pool": "bluegreen_way_back",
@@ -157,3 +161,26 @@ def need_healthy(context: Context, plan: Plan, watch: str) -> None:
             next_step=f"marking it success does not promote; add the XCom 'promote' with your reason to {watch} first",
         )
     ti.xcom_push(key="by_hand", value=f"{watch} without a verdict: {reason}")
+
+
+def need_approved(context: Context, plan: Plan, *, switch: bool) -> None:
+    """
+    Let only a release pass whose plan asks nobody, or to which everybody who was asked said yes.
+
+    The frozen plan says who is asked, not the DAG: a service file that is edited meanwhile takes no approval away. There
+    is no other way past one: a task that was marked success by hand, or skipped, left no answer.
+
+    :param switch: before the full switch, where the approvals before it count too
+    :raises ReleaseRefused: an answer is missing, or another release's
+    """
+    asked = plan.service.release.approvals
+    needed = [APPROVE_CANARY_TASK] if asked.before_canary else []
+    needed += [APPROVE_SWITCH_TASK] if asked.before_switch and switch else []
+    for task in needed:
+        answer = context["ti"].xcom_pull(task_ids=task) or {}
+        if (answer.get("chosen"), answer.get("release")) != (APPROVE, plan.release):
+            raise ReleaseRefused(
+                f"{task} holds no approval",
+                service=plan.service.service,
+                next_step="marking it success does not approve; start again, and let it be answered in Airflow",
+            )

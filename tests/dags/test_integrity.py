@@ -140,3 +140,49 @@ def test_airflows_own_plugin_loader_leaves_no_bare_modules():
     )
     assert "BARE []" in done.stdout, done.stdout + done.stderr
     assert "PLUGIN True" in done.stdout, done.stdout + done.stderr
+
+
+ASKING = {"approvals": {"before_canary": {"by": ["bob", "team-lead"]}, "before_switch": {"deadline": "20m"}}}
+
+
+def test_people_are_asked_where_the_service_file_says_so_and_nowhere_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLUEGREEN_SERVICES", str(tmp_path))
+    services(
+        tmp_path,
+        asked={"release": ASKING},
+        whole={"release": ASKING | {"canary": []}},
+        switch={"release": {"approvals": {"before_switch": {}}}},
+    )
+    dags = parsed().dags
+    assert [task.task_id for task in dags["release__asked"].tasks][3:12] == [
+        "smoke", "approve_canary", "canary_1", "canary_1_watch", "hold", "approve_switch", "switch", "watch", "outcome",
+    ]  # fmt: skip
+    assert [task.task_id for task in dags["release__whole"].tasks][3:7] == [
+        "smoke", "approve_canary", "approve_switch", "switch",
+    ]  # fmt: skip
+    assert not dags["release__switch"].has_task("approve_canary")
+    assert dags["release__asked"].get_task("switch").after[-1] == "hold"
+    assert "Asked before the canary: bob, team-lead, for 1h." in dags["release__asked"].doc_md
+    assert "Asked before the full switch: anybody, for 20m." in dags["release__asked"].doc_md
+    assert "approve" not in str(dags["release__asked"].params["skip"])
+
+
+def test_an_approval_is_tried_again_when_airflow_loses_its_answer_and_nothing_follows_one_that_failed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BLUEGREEN_SERVICES", str(tmp_path))
+    services(tmp_path, asked={"release": ASKING})
+    dag = parsed().dags["release__asked"]
+    for task in (dag.get_task("approve_canary"), dag.get_task("approve_switch")):
+        assert task.retries == 2
+        assert not getattr(task, "inherits_from_skipmixin", False)  # a no must fail: what is skipped lets others run
+    assert dag.get_task("canary_1").upstream_task_ids == {"approve_canary"}
+    assert dag.get_task("switch").upstream_task_ids == {"approve_switch"}
+
+
+def test_a_second_run_may_start_only_where_it_is_to_be_refused_or_to_take_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLUEGREEN_SERVICES", str(tmp_path))
+    services(tmp_path, **{kind: {"release": {"concurrent": kind}} for kind in ("queue", "refuse", "supersede")})
+    dags = parsed().dags
+    runs = {kind: dags[f"release__{kind}"].max_active_runs for kind in ("queue", "refuse", "supersede")}
+    assert runs == {"queue": 1, "refuse": 2, "supersede": 2}

@@ -214,6 +214,30 @@ class CanaryStep(Section):
     watch: Duration = Field(timedelta(minutes=5))
 
 
+class Approval(Section):
+    """A person who must say yes before the release goes on."""
+
+    by: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="ids of the Airflow users who are asked; empty: whoever may answer in Airflow"
+    )
+    deadline: Duration = Field(timedelta(hours=1), ge=_seconds(1), description="no answer until then is a no")
+
+
+class HeldApproval(Approval):
+    """The same while the canary holds its share: real users are served by a version that nobody has let in yet."""
+
+    deadline: Duration = Field(
+        timedelta(minutes=30), ge=_seconds(1), le=timedelta(hours=4), description="no answer until then is a no"
+    )
+
+
+class Approvals(Section):
+    """Where people are asked; a place that is left out asks nobody."""
+
+    before_canary: Approval | None = Field(None, description="after the smoke tests, before any traffic")
+    before_switch: HeldApproval | None = Field(None, description="after the last canary, which holds its share")
+
+
 class Release(Section):
     """How a release of the service goes."""
 
@@ -230,6 +254,10 @@ class Release(Section):
     )
     restore_within: Duration = Field(_seconds(10), description="how long a restore tries nodes that do not answer")
     drain: Duration = Field(_seconds(30), description="how long finish waits for requests in flight on the old color")
+    approvals: Approvals = Approvals()
+    concurrent: Literal["queue", "refuse", "supersede"] = Field(
+        "queue", description="a second release waits, is refused, or takes over while the first has moved no traffic"
+    )
 
     @field_validator("canary")
     @classmethod

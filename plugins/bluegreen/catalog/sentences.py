@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -158,7 +159,11 @@ def _type_of_union(error: ErrorDetails, place: Place) -> Sentence:
     return _choice(error, Place(place.path, place.line, node, place.schema, place.parent))
 
 
-def _bounds(_: ErrorDetails, place: Place) -> Sentence:
+def _bounds(error: ErrorDetails, place: Place) -> Sentence:
+    if isinstance(
+        error["input"], timedelta
+    ):  # its schema is a text's, which has no bounds; pydantic tells them in words
+        return f"found {shown(place.node)}, allowed {error['msg'].removeprefix('Input should be ')}", ""
     least, most = place.schema.get("minimum"), place.schema.get("maximum")
     allowed = f"{least:g} to {most:g}" if least is not None and most is not None else ""
     allowed = allowed or (f"{least:g} or more" if least is not None else f"at most {most:g}")

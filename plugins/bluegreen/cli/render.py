@@ -41,6 +41,8 @@ def faults(status: Status) -> list[str]:
     found += [_by_hand(node) for node in reading.foreign]
     if stamp is None:
         found.append(f"no stamp, the traffic is nobody's: bluegreen adopt {reading.service} --version … --reason …")
+    elif stamp.phase is Phase.HELD:
+        found.append(f"held: {stamp.why}; lease {lease(status)}")
     elif stamp.phase.transitional:
         found.append(f"a release is under way: {stamp.phase}, lease {lease(status)}")
     elif stamp.phase is Phase.STRANDED:

@@ -19,6 +19,7 @@ The one error tree. Retryable or not is in the type; the text says service, part
     ├── CheckFailed                 a smoke test or prewarming found what it must not
     ├── NoNumber                    a source of evidence tells none: missing data, never zero
     │   └── QueryRefused            it does not understand the question
+    ├── NotApproved                 a person said no, or nobody answered
     └── Unhealthy                   the watch's verdict
 """
 
@@ -146,6 +147,10 @@ class NoNumber(BlueGreenError):
 
 class QueryRefused(NoNumber):
     """A source of evidence does not understand the question; no later answer will be better."""
+
+
+class NotApproved(BlueGreenError):
+    """Somebody who was asked said no, or nobody answered in time."""
 
 
 class Unhealthy(BlueGreenError):

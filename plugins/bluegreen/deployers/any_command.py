@@ -14,7 +14,7 @@ from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import BlueGreenError, DeployError
 from bluegreen.core.ports import Deployed, Secrets
 from bluegreen.deployers.child import TAIL, Child
-from bluegreen.deployers.fence import WAIT, Fence, default_folder
+from bluegreen.deployers.fence import Fence, default_folder, patience
 
 Log = Callable[[str], None]
 DIAGNOSE_TIMEOUT = timedelta(seconds=30)
@@ -33,11 +33,14 @@ class CommandDeployer:
     :param service: the service, with ``deploy.type: command``
     :param secrets: where the commands' passwords come from; asked when a command starts
     :param log: gets each line of output as it comes, secrets masked
-    :param fence_wait: how long an older deploy to the same color is waited for
+    :param fence_wait: how long an older deploy to the same color is waited for; by default ``fence.patience``
     """
 
-    def __init__(self, service: Service, secrets: Secrets, log: Log = _LOG, fence_wait: timedelta = WAIT) -> None:
-        self._service, self._secrets, self._log, self._wait = service, secrets, log, fence_wait
+    def __init__(
+        self, service: Service, secrets: Secrets, log: Log = _LOG, fence_wait: timedelta | None = None
+    ) -> None:
+        self._service, self._secrets, self._log = service, secrets, log
+        self._wait = patience(service) if fence_wait is None else fence_wait
         self._plan: CommandDeploy = service.deploy
 
     def deploy(self, color: Color, version: str, epoch: int, release: str) -> Deployed:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import DeployError, DeployFenced
@@ -203,6 +204,13 @@ class Fence:
             part=self.color,
             next_step="make the folder writable, or set deploy.fence in the service file",
         )
+
+
+def patience(service: Service) -> timedelta:
+    """Return how long an older deploy is waited for: one that was superseded lives, and may take all its time."""
+    if service.release.concurrent != "supersede":
+        return WAIT
+    return max(WAIT, service.deploy.timeout + service.deploy.ready_within)
 
 
 def default_folder() -> Path:

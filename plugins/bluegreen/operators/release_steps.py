@@ -15,6 +15,7 @@ from bluegreen.core.errors import ReleaseRefused
 from bluegreen.edge import connection_secrets, leave_out, plan_of
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.deploy import deploy
+from bluegreen.release.finished import still_ours
 from bluegreen.release.plan import Plan, Request, Skippable, dry_run, plan
 from bluegreen.release.ports import Ports
 
@@ -65,12 +66,18 @@ def _request(ports: Ports, context: Context) -> Request:
         watch=_duration(ports, params, "watch"),
         skip=tuple(params["skip"]),
         skip_reason=params["skip_reason"] or "",
+        alive=lambda other: context["ti"].get_dr_count(run.dag_id, run_ids=[other], states=["running"]) > 0,
     )
 
 
 def _unless_skipped(log: Any, plan: Plan, step: Skippable) -> None:
     if plan.skips(step):
         leave_out(log, plan.skip_reason)
+
+
+def _unless_superseded(ports: Ports, plan: Plan) -> None:
+    """A newer release may have the color by now: its tests would tell of the wrong version."""
+    still_ours(ports, plan.run, plan.release, ports.router.read())
 
 
 class DeployOperator(BlueGreenOperator):
@@ -98,6 +105,7 @@ class PrewarmOperator(BlueGreenOperator):
         """Prewarm and return the counts."""
         release = plan_of(context)
         _unless_skipped(self.log, release, "prewarm")
+        _unless_superseded(self.ports(release.service), release)
         if release.service.prewarm is None:
             leave_out(self.log, "the service file has no prewarm")
         return prewarm(release.service, release.idle, log=lambda line: self.log.info("%s", line))
@@ -114,6 +122,7 @@ class SmokeOperator(BlueGreenOperator):
         """Run every smoke test on every target."""
         release = plan_of(context)
         _unless_skipped(self.log, release, "smoke")
+        _unless_superseded(self.ports(release.service), release)
         entry = release.service.entry
         credentials = connection_secrets(entry.connection) if entry.connection else None
         return smoke(

@@ -10,7 +10,7 @@ from airflow.sdk import Context
 
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
-from bluegreen.edge import epoch_of, leave_out, need_healthy, plan_of
+from bluegreen.edge import epoch_of, leave_out, need_approved, need_healthy, plan_of
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.move import move
 from bluegreen.release.ports import Ports
@@ -86,6 +86,7 @@ class ShiftOperator(BlueGreenOperator):
         steps = plan.service.release.canary
         if self.canary is not None and self.canary >= len(steps):
             leave_out(self.log, f"this release has {len(steps)} canary steps: {plan.skip_reason or 'as asked for'}")
+        need_approved(context, plan, switch=self.canary is None)
         before = len(steps) if self.canary is None else self.canary
         if before:
             need_healthy(context, plan, self.watches[before - 1])

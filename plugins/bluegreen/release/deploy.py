@@ -7,7 +7,7 @@ from bluegreen.core.ports import Counts, Deployed
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase
 from bluegreen.release.drain import in_flight
-from bluegreen.release.finished import not_finished
+from bluegreen.release.finished import still_ours
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
 
@@ -29,12 +29,11 @@ def deploy(ports: Ports, plan: Plan) -> Deployed:
 
 
 def _still_claimed(ports: Ports, plan: Plan, reading: Reading) -> None:
-    stamp = reading.stamp
-    if stamp and stamp.release == plan.release and stamp.phase is Phase.CLAIMED and reading.live is plan.live:
+    still_ours(ports, plan.run, plan.release, reading)
+    if reading.stamp and reading.stamp.phase is Phase.CLAIMED and reading.live is plan.live:
         return
-    not_finished(ports, plan.run, reading)
     raise TrafficConflict(
-        f"{plan.release} does not hold the service: {reading.says()}",
+        f"{plan.idle} is not idle any more: {reading.says()}",
         service=ports.name,
         part="deploy",
         next_step="nothing was deployed; see bluegreen status",

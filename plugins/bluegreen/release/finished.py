@@ -1,8 +1,8 @@
-"""A release that is over stays over: no cleared, late or repeated task of it goes on."""
+"""A release that is over stays over: no cleared, late or repeated task of it goes on, and none after another took over."""
 
 from __future__ import annotations
 
-from bluegreen.core.errors import ReleaseFinished
+from bluegreen.core.errors import ReleaseFinished, TrafficConflict
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase
 from bluegreen.release.ports import Ports
@@ -22,4 +22,25 @@ def not_finished(ports: Ports, run: str, reading: Reading, but: Phase | None = N
             f"finished: {stamp.release} is {stamp.phase} ({stamp.why})",
             service=ports.name,
             next_step=f"start a new release or rollback__{ports.name}",
+        )
+
+
+def still_ours(ports: Ports, run: str, release: str, reading: Reading) -> None:
+    """
+    Let only the release go on that holds the service.
+
+    :param run: whose step asks
+    :param release: its run and claim
+    :raises ReleaseFinished: it is over
+    :raises TrafficConflict: another one holds the service, or nobody does
+    """
+    not_finished(ports, run, reading)
+    stamp = reading.stamp
+    if stamp is None or stamp.release != release:
+        holder = f"{stamp.release} does ({stamp.phase}: {stamp.why})" if stamp else "nobody does"
+        raise TrafficConflict(
+            f"{release} does not hold the service any more, {holder}",
+            service=ports.name,
+            part="router",
+            next_step="nothing was touched; see bluegreen status",
         )

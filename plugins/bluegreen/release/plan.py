@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bluegreen.catalog.models import CanaryStep, Service
+from bluegreen.catalog.durations import text
+from bluegreen.catalog.models import Approval, CanaryStep, Service
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotServing, ReleaseRefused, RouterUnreachable, TrafficConflict
 from bluegreen.core.ports import CatchesUp
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.answer import who
 from bluegreen.release.evidence import refuse_bad_queries
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
 
 Skippable = Literal["prewarm", "smoke", "canary", "watch"]
+
+
+def _no_run_lives(run: str) -> bool:  # noqa: ARG001 - nobody is there to be asked
+    return False
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Request:
     :param watch: another watch after the full switch, or None
     :param skip: steps to leave out
     :param skip_reason: why; needed with ``skip``
+    :param alive: tells whether another DAG run still runs; a claim has no lease that would say so
     """
 
     run: str
@@ -43,6 +50,7 @@ class Request:
     watch: timedelta | None = None
     skip: Sequence[Skippable] = field(default_factory=tuple)
     skip_reason: str = ""
+    alive: Callable[[str], bool] = _no_run_lives
 
 
 class Plan(BaseModel):
@@ -109,6 +117,7 @@ def plan(ports: Ports, request: Request) -> Plan:
     if "watch" not in request.skip:
         refuse_bad_queries(ports, live)
     epoch = (stamp.epoch if stamp else 0) + 1
+    over = f", over {stamp.release}" if stamp and stamp.phase is Phase.CLAIMED and stamp.run != request.run else ""
     claim = Stamp(
         epoch=epoch,
         release=f"{request.run}@{epoch}",
@@ -119,10 +128,12 @@ def plan(ports: Ports, request: Request) -> Plan:
         versions={live: old_version} if old_version else {},
         clients_follow_until=stamp.clients_follow_until if stamp else None,
         at=ports.now(),
-        why=f"{request.by} releases {request.version} to {live.other}",
+        why=f"{request.by} releases {request.version} to {live.other}{over}",
     )
     ports.router.shift(Split.whole_on(live), stamp.identity if stamp else None, claim)
-    ports.log(f"claimed at epoch {epoch}: {old_version} on {live} stays live, {request.version} goes to {live.other}")
+    ports.log(
+        f"claimed at epoch {epoch}{over}: {old_version} on {live} stays live, {request.version} goes to {live.other}"
+    )
     return Plan(
         service=service,
         run=request.run,
@@ -147,11 +158,12 @@ def dry_run(ports: Ports, request: Request) -> list[str]:
     if "watch" not in request.skip:
         refuse_bad_queries(ports, live)
     nodes = ", ".join(node.node for node in reading.nodes)
-    steps = [("claimed", Split.whole_on(live), "")]
-    if "canary" not in request.skip:
-        steps += [
-            ("canary", Split.giving(live.other, step.share), f"watch {step.watch}") for step in service.release.canary
-        ]
+    asked = service.release.approvals
+    steps = [("claimed", Split.whole_on(live), _asking(asked.before_canary))]
+    canary = service.release.canary if "canary" not in request.skip else ()
+    steps += [("canary", Split.giving(live.other, step.share), f"watch {step.watch}") for step in canary]
+    if asked.before_switch and canary:
+        steps += [("held", Split.giving(live.other, canary[-1].share), _asking(asked.before_switch))]
     watch = "no watch" if "watch" in request.skip else f"watch {service.release.watch}"
     steps += [("switched", Split.whole_on(live.other), watch), ("settled", Split.whole_on(live.other), "")]
     lines = [f"now: {reading.says()}", f"deploy {request.version} to {live.other}; way back: {live}"]
@@ -159,6 +171,10 @@ def dry_run(ports: Ports, request: Request) -> list[str]:
         f"epoch {epoch + n}: write blue/green {split} as {phase} to {nodes}" + (f", then {then}" if then else "")
         for n, (phase, split, then) in enumerate(steps, start=1)
     ]
+
+
+def _asking(approval: Approval | None) -> str:
+    return f"ask {who(approval)} for {text(approval.deadline)}" if approval else ""
 
 
 def _resolved(ports: Ports, request: Request) -> Service:
@@ -192,6 +208,7 @@ def _at_rest(ports: Ports, request: Request) -> Reading:
     _everything_answers(ports, reading)
     stamp = reading.stamp
     if stamp is None or not stamp.phase.transitional:
+        _not_held(ports, request, stamp)
         if reading.lagging and isinstance(ports.router, CatchesUp):
             return ports.router.catch_up()
         return reading
@@ -211,6 +228,24 @@ def _at_rest(ports: Ports, request: Request) -> Reading:
     )
     ports.log(found.says)
     return found.reading
+
+
+def _not_held(ports: Ports, request: Request, stamp: Stamp | None) -> None:
+    """
+    Leave a release alone that lives and has all traffic whole.
+
+    Its claim may be superseded. One that has settled ends in a moment, and must find its own stamp until then. What a
+    dead run claimed is anybody's: no service is held for ever.
+    """
+    kept = (Phase.SETTLED,) if ports.service.release.concurrent == "supersede" else (Phase.CLAIMED, Phase.SETTLED)
+    if stamp is None or stamp.phase not in kept or stamp.run == request.run or not request.alive(stamp.run):
+        return
+    raise TrafficConflict(
+        f"held by {stamp.release} ({stamp.phase}: {stamp.why})",
+        service=ports.name,
+        part="plan",
+        next_step=f"nothing was touched; wait for it, or stop it with rollback__{ports.name}",
+    )
 
 
 def _everything_answers(ports: Ports, reading: Reading) -> None:

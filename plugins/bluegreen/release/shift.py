@@ -1,4 +1,4 @@
-"""The way forward: one share of the traffic for the new color, compared, written and proven; and the settling."""
+"""The way forward: one share of the traffic for the new color, compared, written and proven; held; and settled."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bluegreen.catalog.models import Approval
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import NotProven, NotServing
+from bluegreen.core.errors import NotProven, NotServing, TrafficConflict
 from bluegreen.core.evidence import Proof
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
-from bluegreen.release.finished import not_finished
+from bluegreen.release.answer import who
+from bluegreen.release.finished import not_finished, still_ours
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
 
@@ -49,20 +51,49 @@ def shift(ports: Ports, plan: Plan, step: str, share: int, epoch: int) -> Shifte
     :param share: per cent, 1 to 100
     :param epoch: what the previous step left
     :raises ReleaseFinished: the release is settled or restored already
-    :raises TrafficConflict: somebody else wrote
-    :raises NotServing: new or old color has no healthy server
+    :raises TrafficConflict: somebody else wrote, or nobody kept the lease
+    :raises NotServing: new or old color has no healthy server, or the new one runs another version
     :raises NotProven: the entry says otherwise
     """
     phase = Phase.SWITCHED if share == 100 else Phase.CANARY
     why = f"{plan.by}: {share} % for {plan.version} on {plan.idle}"
     lease = ports.now() + plan.service.release.lease
     stamp = _stamp(ports, plan, step, phase, epoch + 1, why, lease)
-    reading = ports.router.read()
-    not_finished(ports, plan.run, reading)
-    _both_serve(ports, plan, reading)
+    reading = _may_go_on(ports, plan)
     if share == 100:
         _as_many(ports, plan, reading)
     return _write(ports, plan, share, epoch, stamp)
+
+
+def hold(ports: Ports, plan: Plan, step: str, share: int, epoch: int, asked: Approval) -> Shifted:
+    """
+    Let the canary keep its share while people are asked.
+
+    Nobody renews this lease: silence ends it. It is one ordinary lease longer than the deadline, so that an answer in
+    the last second still leaves the switch as much time to come as every other step has.
+
+    :param step: the task's id
+    :param share: what the canary has, in per cent
+    :param epoch: what the previous step left
+    :param asked: who is asked, and for how long
+    :raises ReleaseFinished: the release is settled or restored already
+    :raises TrafficConflict: somebody else wrote, or nobody kept the lease
+    :raises NotServing: new or old color has no healthy server, or the new one runs another version
+    :raises NotProven: the entry says otherwise
+    """
+    reading = _may_go_on(ports, plan)
+    until = ports.now() + asked.deadline
+    why = f"{share} % for {plan.version} on {plan.idle}; asked until {until:%H:%M:%S} UTC: {who(asked)}"
+    stamp = _stamp(ports, plan, step, Phase.HELD, epoch + 1, why, until + plan.service.release.lease)
+    if reading.stamp and stamp.same_write(reading.stamp):
+        stamp = reading.stamp  # Airflow repeats tasks: nobody gets more time by that
+    return _write(ports, plan, share, epoch, stamp)
+
+
+def held_until(plan: Plan, held: Shifted) -> datetime | None:
+    """Return until when people are asked; None where nothing is held any more."""
+    stamp = held.reading.stamp
+    return stamp.lease - plan.service.release.lease if stamp and stamp.lease else None
 
 
 def settle(ports: Ports, plan: Plan, epoch: int) -> Shifted:
@@ -106,6 +137,35 @@ def _stamp(
     return Stamp(
         epoch, plan.release, step, phase, plan.live, plan.versions, lease, ports.clients_follow(), ports.now(), why
     )
+
+
+def _may_go_on(ports: Ports, plan: Plan) -> Reading:
+    """Look at everything again: hours may lie between two steps where people are asked."""
+    reading = ports.router.read()
+    still_ours(ports, plan.run, plan.release, reading)
+    stamp = reading.stamp
+    if stamp and stamp.lease_out(ports.now()):
+        raise TrafficConflict(
+            f"the lease of {stamp.release} ran out at {stamp.lease:%H:%M:%S} UTC",
+            service=ports.name,
+            part="router",
+            next_step="nothing was moved; whoever looks first puts the traffic back",
+        )
+    _both_serve(ports, plan, reading)
+    _as_planned(ports, plan)
+    return reading
+
+
+def _as_planned(ports: Ports, plan: Plan) -> None:
+    """Between deploy and shift somebody may have brought another version onto the color."""
+    found = ports.deployer.status(plan.idle)
+    if plan.service.health.version is not None and found.version != plan.version:
+        raise NotServing(
+            f"runs {found.version or 'no one version'}, not {plan.version} as planned",
+            service=ports.name,
+            part=plan.idle,
+            next_step="nothing was moved; start a new release",
+        )
 
 
 def _both_serve(ports: Ports, plan: Plan, reading: Reading) -> None:

@@ -88,6 +88,29 @@ BAD = {
         "",
         ":1: colors: the key 'colors' is missing; add colors: …",
     ),
+    "duration that is too short": (
+        "  lease: 60s",
+        "  lease: 1ms",
+        ":29: release.lease: found '1ms', allowed greater than or equal to 1 second",
+    ),
+    "held for too long": (
+        "  lease: 60s",
+        "  approvals: {before_switch: {deadline: 5h}}",
+        ":29: release.approvals.before_switch.deadline: found '5h', allowed less than or equal to 4 hours",
+    ),
+    "asked at an unknown place": (
+        "  lease: 60s",
+        "  approvals: {before_swich: {}}",
+        (
+            ":29: release.approvals.before_swich: unknown key 'before_swich'; did you mean 'before_switch'? "
+            "allowed keys: before_canary, before_switch"
+        ),
+    ),
+    "unknown way to stand side by side": (
+        "  lease: 60s",
+        "  concurrent: parallel",
+        ":29: release.concurrent: found 'parallel', allowed queue, refuse, supersede",
+    ),
     "unknown kind": (
         "type: haproxy",
         "type: hapoxy",

@@ -25,7 +25,7 @@ def stamp(world, phase, *, split, epoch=7, lease=60, nodes=None, **more):
         more.pop("versions", {Color.BLUE: "1.0", Color.GREEN: "2.0"}),
         lease=until,
         at=world.time,
-        why="canary of 2.0",
+        why=more.pop("why", "canary of 2.0"),
     )
     for node in nodes or world.nodes:
         node.split, node.stamp, node.stamped_split = Split.parse(split), mark, Split.parse(split)
@@ -58,6 +58,14 @@ def test_status_of_a_service_at_rest(add, run):
         "  two    100/0       7      settled  ok\n"
         "  three  100/0       7      settled  ok\n"
     )
+
+
+def test_status_says_who_is_asked_and_until_when(add, run):
+    world = add()
+    stamp(world, Phase.HELD, split="90/10", lease=1860, why="10 % for 2 on green; asked until 12:30:00 UTC: bob")
+    found = run("status", "shop")
+    assert "! held: 10 % for 2 on green; asked until 12:30:00 UTC: bob; lease 1860 s left" in found.out
+    assert found.code == 1
 
 
 def test_status_tells_everything_that_is_not_as_it_should_be(add, run):
@@ -142,7 +150,7 @@ def test_status_of_all_is_one_line_each_and_exits_with_the_worst(add, run, world
     lines = found.out.splitlines()
     assert lines[0] == "SERVICE  LIVE   BLUE/GREEN  PHASE    LEASE        NOTE"
     assert lines[1] == "cart     blue   100/0       settled  -            ok"
-    assert lines[2].startswith("shop     split  90/10       held     1700 s left  a release is under way: held")
+    assert lines[2].startswith("shop     split  90/10       held     1700 s left  held: canary of 2.0; lease 17…")
     assert lines[3].startswith("sock     -      -           -        -            sock: lb1: no route to host")
     assert max(map(len, lines)) <= 80
     assert found.err.startswith(f"bluegreen: {folder}/torn.yaml: the file is empty")

@@ -39,6 +39,13 @@ def world():
     return made
 
 
+def deployed(world):
+    """A release whose version runs on the idle color."""
+    release = plan(world.ports(), request())
+    world.runs[Color.GREEN] = "2"
+    return release
+
+
 def stamp(world):
     return world.ports().router.read().stamp
 
@@ -88,7 +95,7 @@ def test_a_live_color_that_is_dead_is_no_way_back(world):
 
 
 def test_another_release_under_way_is_named_and_left_alone(world):
-    release = plan(world.ports(), request())
+    release = deployed(world)
     shift(world.ports(), release, "canary_1", 10, release.epoch)
     with pytest.raises(TrafficConflict, match="run-1@2 is under way"):
         plan(world.ports(), request("run-2", "3"))
@@ -96,7 +103,7 @@ def test_another_release_under_way_is_named_and_left_alone(world):
 
 
 def test_a_dead_releases_traffic_is_put_back_first(world):
-    release = plan(world.ports(), request())
+    release = deployed(world)
     shift(world.ports(), release, "canary_1", 10, release.epoch)
     world.wait(75)
     second = plan(world.ports(), request("run-2", "3"))
@@ -201,7 +208,7 @@ def test_a_move_over_a_release_that_only_claimed_is_refused(world):
 
 
 def test_the_full_switch_needs_as_many_healthy_servers_as_the_live_color_has(world):
-    release = plan(world.ports(), request())
+    release = deployed(world)
     world.serve(Color.GREEN, ready=1)
     shift(world.ports(), release, "canary_1", 10, release.epoch)
     with pytest.raises(NotServing, match="new color has 1 healthy servers, the old one 2"):
@@ -218,7 +225,7 @@ def test_nodes_that_give_no_counts_are_not_believed_to_be_idle(world):
 
 
 def test_a_release_that_came_alive_again_is_not_put_back_by_the_next_plan(world):
-    release = plan(world.ports(), request())
+    release = deployed(world)
     switched = shift(world.ports(), release, "switch", 100, release.epoch)
     world.wait(75)
     reads = iter(range(99))
@@ -235,7 +242,7 @@ def test_a_release_that_came_alive_again_is_not_put_back_by_the_next_plan(world)
 
 
 def test_a_split_finer_than_the_router_can_make_is_refused_before_anything_is_touched(world):
-    release = plan(world.ports(), request())
+    release = deployed(world)
     ports = world.ports()
     ports.router.limits = Limits(finest_step=20)
     with pytest.raises(UnsupportedSplit, match="finest step is 20 %"):

@@ -1,33 +1,46 @@
 """
-Section 4 of the design, in any order: forward, restore, guard, repeated and late writers, cleared tasks, a human,
-lost and returning nodes, two copies of a watch, and each of them in the middle of another's write.
+Section 4 of the design, in any order: forward, hold, restore, guard, repeated and late writers, cleared tasks, a human,
+a release that takes over, lost and returning nodes, two copies of a watch, and each of them in the middle of another's write.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from bluegreen.catalog.models import Approval, Service
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import BlueGreenError, ReleaseRefused, RouterUnreachable, TrafficConflict
+from bluegreen.core.stamp import Phase
 from bluegreen.release.adopt import adopt
 from bluegreen.release.guard import guard
 from bluegreen.release.plan import Plan, plan
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
-from bluegreen.release.shift import settle, shift
+from bluegreen.release.shift import hold, settle, shift
 from tests.rigs.memory import WriterKilled, memory_nodes
-from tests.unit.release.world import World, request
+from tests.unit.release.world import SERVICE, World, request
 
 COLORS = st.sampled_from(list(Color))
 NODES = st.integers(0, 2)
 LATE = st.sampled_from([0, 0, 0, 1, 2])
 RARELY = st.sampled_from([False, False, False, True])
+ASKED = Approval(deadline=timedelta(seconds=20))
+
+
+def standing(concurrent):
+    return Service.model_validate(
+        SERVICE.frozen() | {"release": SERVICE.frozen()["release"] | {"concurrent": concurrent}}
+    )
+
+
+CONCURRENT = {concurrent: standing(concurrent) for concurrent in ("queue", "refuse", "supersede")}
 
 
 class Releases(RuleBasedStateMachine):
@@ -41,6 +54,7 @@ class Releases(RuleBasedStateMachine):
         self.versions = 1
         self.hooked = False
         self.epochs: dict[str, list[int]] = {}
+        self.held: dict[str, int] = {}
         self.switched: dict[str, list[int]] = {}
         adopt(self.world.ports(), "tests", "begin", "1")
 
@@ -66,6 +80,45 @@ class Releases(RuleBasedStateMachine):
         if release:
             self._do(lambda: self._forward(release, shift, f"to-{share}", share, late))
 
+    @rule(target=plans, concurrent=st.sampled_from(sorted(CONCURRENT)), alive=st.booleans())
+    def another_release_is_planned_beside_it(self, concurrent, alive):
+        """While the holder lives only ``supersede`` takes its claim; what a dead one left is anybody's."""
+        self.versions += 1
+        before, made = self._truth(), list[Plan]()
+        asked = request(f"run-{self.versions}", f"v{self.versions}", alive=lambda _: alive)
+        self._do(lambda: made.append(plan(self.world.ports(CONCURRENT[concurrent]), asked)))
+        if not made:
+            return None
+        if before and before.phase is Phase.CLAIMED and alive and not self.hooked:
+            assert concurrent == "supersede", before
+            event("superseded")
+        self.epochs[made[0].release] = [made[0].epoch]
+        self.world.runs[made[0].idle] = made[0].version
+        return made[0]
+
+    @rule(release=plans, late=LATE)
+    def a_canary_is_held_early_late_or_again(self, release, late):
+        if release:
+            self._do(lambda: self._hold(release, late))
+
+    @rule(release=plans, yes=st.booleans())
+    def somebody_answers_in_time_or_late(self, release, yes):
+        # However long it took, the router alone says whether a yes still counts; a no is a restore.
+        if release and release.release in self.held:
+            epoch, ports = self.held[release.release], self.world.ports()
+            answers = {
+                True: lambda: self._switch(release, epoch),
+                False: lambda: restore(ports, "no", "bob", release.run),
+            }
+            self._do(answers[yes])
+
+    @rule(target=plans, seconds=st.sampled_from([1, 79, 95]))
+    def a_canary_is_held_and_answered_after(self, seconds):
+        release = self.a_release_goes_undisturbed_to(share=10, settles=False, holds=True)
+        self.world.wait(seconds)
+        self.somebody_answers_in_time_or_late(release, yes=True)
+        return release
+
     @rule(release=plans, late=LATE)
     def a_release_is_settled_early_late_or_again(self, release, late):
         # A release settles what it has switched; a settle without its switch must fail by itself.
@@ -76,18 +129,26 @@ class Releases(RuleBasedStateMachine):
     def a_watch_renews(self, release):
         if release:
             epochs, until = self.epochs[release.release], self.world.time + release.service.release.lease
-            self._do(lambda: self.world.ports().router.renew((epochs[-1], release.release), until))
+            # The watch ended before the hold: what it still sends bears an older epoch.
+            held = self.held.get(release.release)
+            self._do(
+                lambda: self.world.ports().router.renew(
+                    (next(e for e in epochs[::-1] if e != held), release.release), until
+                )
+            )
 
     @rule(release=plans)
     def a_release_restores(self, release):
         if release:
             self._do(lambda: restore(self.world.ports(), "bad", "tests", release.run))
 
-    @rule(target=plans, share=st.sampled_from([0, 10, 100]), settles=st.booleans())
-    def a_release_goes_undisturbed_to(self, share, settles):
+    @rule(target=plans, share=st.sampled_from([0, 10, 100]), settles=st.booleans(), holds=st.booleans())
+    def a_release_goes_undisturbed_to(self, share, settles, holds):
         release = self.a_release_is_planned_or_its_run_is_cleared(again=False)
         if release and share:
             self._do(lambda: self._forward(release, shift, f"to-{share}", share, 0))
+        if release and share == 10 and holds:
+            self._do(lambda: self._hold(release, 0))
         if release and share == 100 and settles:
             self._do(lambda: self._settle(release, 0))
         return release
@@ -174,7 +235,7 @@ class Releases(RuleBasedStateMachine):
         """Once leases are out and the guard has run, traffic is whole, and on a color that serves if one does."""
         for node in self.world.nodes:
             node.reachable, node.fails, node.kills, node.on_read, node.on_write = True, None, None, None, None
-        self.world.wait(75)
+        self.world.wait(95)
         ports = self.world.ports()
         before = ports.router.read()
         guard(ports, "guard")
@@ -197,6 +258,25 @@ class Releases(RuleBasedStateMachine):
     def _forward(self, release, step, task, share, late):
         epochs = self.epochs[release.release]
         done = step(self.world.ports(), release, task, share, epochs[max(0, len(epochs) - 1 - late)])
+        self._noted(release, share, done)
+
+    def _hold(self, release, late):
+        epochs = self.epochs[release.release]
+        done = hold(self.world.ports(), release, "hold", 10, epochs[max(0, len(epochs) - 1 - late)], ASKED)
+        self.held[release.release] = done.epoch
+        self._noted(release, 10, done)
+
+    def _switch(self, release, epoch):
+        before = self._truth()
+        done = shift(self.world.ports(), release, "switch", 100, epoch)
+        if not self.hooked:
+            assert not before.lease_out(self.world.time), before
+        self._noted(release, 100, done)
+
+    def _noted(self, release, share, done):
+        if not self.hooked:
+            assert self._truth().release == release.release  # nobody writes after another one took over
+        epochs = self.epochs[release.release]
         epochs.append(done.epoch)
         if share == 100:
             self.switched.setdefault(release.release, []).append(done.epoch)
@@ -206,6 +286,16 @@ class Releases(RuleBasedStateMachine):
         switched = self.switched.get(release.release, [])
         if switched:  # finish runs after a switch only
             epochs.append(settle(self.world.ports(), release, switched[max(0, len(switched) - 1 - late)]).epoch)
+
+    def _truth(self):
+        """What the router says, without anybody coming between."""
+        hooks = [(node, node.on_read) for node in self.world.nodes]
+        for node, _ in hooks:
+            node.on_read = None
+        stamp = self.world.ports().router.read().stamp
+        for node, hook in hooks:
+            node.on_read = hook
+        return stamp
 
     def _do(self, deed, *, moves_final=False):
         """Run a deed that may be refused or die; a final truth that every reached node bears must stay."""
