@@ -41,7 +41,7 @@ def test_status_of_a_service_at_rest(add, run):
         "\n"
         "  phase     settled (epoch 7, step settled)\n"
         "  release   manual__2026-11-23T12:00@5\n"
-        "  way back  to blue\n"
+        "  way back  to blue (1.0), kept until 2026-11-24 12:00:00 UTC\n"
         "  lease     -\n"
         "  since     2026-11-23 12:00:00 UTC\n"
         "  why       canary of 2.0\n"
