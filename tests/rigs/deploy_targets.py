@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -24,6 +25,7 @@ from bluegreen.core.ports import Credentials, Deployer
 from bluegreen.deployers.registry import make_deployer
 
 LOOPBACK = "127.0.0.1"
+ROLE = str(Path(__file__).with_name("role.sh"))
 
 
 @dataclass(frozen=True)
@@ -216,9 +218,13 @@ class Processes:
 
     def section(self, timeout: str) -> dict[str, object]:
         """Return ``deploy.roles`` of a service file."""
-        script = str(Path(__file__).with_name("role.sh"))
-        commands = {verb: [script, verb, str(self.folder)] for verb in ("start", "stop")}
+        commands = {verb: [ROLE, verb, str(self.folder)] for verb in ("start", "stop")}
         return {role: commands | {"timeout": timeout} for role in ("worker", "cron")}
+
+    def start(self, role: str, color: Color, version: str) -> None:
+        """Start a role by hand, as somebody did before there was a release."""
+        told = {"ROLE": role, "COLOR": color, "VERSION": version, "RELEASE": "nobody", "EPOCH": ""}
+        subprocess.run([ROLE, "start", self.folder], env=os.environ | told, check=True, stdout=subprocess.DEVNULL)
 
     def runs(self, role: str) -> set[Color]:
         """Tell on which colors a role really runs."""

@@ -45,6 +45,7 @@ def faults(status: Status) -> list[str]:
         found.append(f"a release is under way: {stamp.phase}, lease {lease(status)}")
     elif stamp.phase is Phase.STRANDED:
         found.append("stranded: the way back does not serve; a person must look")
+    found += [f"role {role} was not brought to {reading.live}, where the traffic is" for role in status.astray]
     if reading.live and (health := reading.health(reading.live)) and not health.serves:
         found.append(f"{reading.live} has all traffic, and no server that is up")
     return found

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from bluegreen.cli.render import faults
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import DeployError, DeployFenced, NotProven, NotServing, RolesAstray
 from bluegreen.core.evidence import Proof
@@ -19,6 +20,7 @@ from bluegreen.release.plan import plan
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
 from bluegreen.release.shift import settle, shift
+from bluegreen.release.status import status
 from tests.unit.release.world import SERVICE, Note, World, request
 
 STUCK = ("stop", DeployError("deploy.roles.worker.stop: did not end", part="worker on blue"))
@@ -140,6 +142,15 @@ def test_the_guard_brings_back_roles_of_a_restore_that_died_before_it_came_to_th
     world.on_roles = None
     assert guard(world.ports(), "guard").action == "caught-up"
     live_on(world, Color.BLUE)
+
+
+def test_status_names_roles_that_are_astray(world):
+    switch(world)
+    assert faults(status(world.ports()))[1:] == []
+    world.role_breaks = ("start", DeployError("does not start"))
+    restore(world.ports(), "bad", "tests", world.release.run)
+    assert faults(status(world.ports())) == ["role worker was not brought to blue, where the traffic is"]
+    assert status(world.ports()).as_json()["astray"] == ["worker"]
 
 
 def test_the_guard_leaves_roles_alone_while_a_release_is_under_way(world):
