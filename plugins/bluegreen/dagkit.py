@@ -157,7 +157,8 @@ def retire_dag(service: Service) -> DAG:
             ),
         },
         tags={"retire", *service.tags},
-        default_args={"owner": service.owner, "retries": 2, "retry_delay": timedelta(seconds=3)},
+        # Nobody looks on, and a node that is away may be back in a minute.
+        default_args={"owner": service.owner, "retries": 5, "retry_delay": timedelta(minutes=1)},
         max_active_runs=1,
         **_COMMON,
     ) as dag:

@@ -218,7 +218,7 @@ def test_a_promoted_release_whose_retire_could_not_be_started_says_so(world, mon
     monkeypatch.setattr(VerdictOperator, "way_back_ports", lambda *_: world.ports())
     note = VerdictOperator(task_id="verdict", service="shop").execute(context(left))
     assert note.startswith("promoted: tests: 2 is live on green")
-    assert ("blue runs on until somebody starts retire__shop" in note) is warns
+    assert ("keep_old did not succeed: blue runs on unless a run of retire__shop waits" in note) is warns
 
 
 def retire_as_airflow_does(world, monkeypatch, **params):

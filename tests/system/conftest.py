@@ -165,7 +165,10 @@ def whole_stack():
     (dags / "sleepers.py").write_text(SLEEPERS)
     shop = Shop(work / "shop", canary=3, watch=3, more={"lease": LEASE})
     SERVICE_CHANGES["entry"] = {"url": "http://shop.test/", "path": PROOF_PATH}
-    environment = {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}{os.pathsep}{ROOT}"}
+    environment = {
+        "BLUEGREEN_SERVICES": str(shop.services_folder),
+        "PYTHONPATH": f"{ROOT / 'plugins'}{os.pathsep}{ROOT}",
+    }
     airflow = AirflowStack(work / "airflow", dags, ROOT / "plugins", env=environment)
     targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
     load = LoadProcess(Load(targets, host_header="shop.test", connections=10, rate=100, paths=LOAD_PATHS), work)

@@ -179,11 +179,16 @@ def first_error(context: Context) -> str | None:
 
 def _not_kept(context: Context) -> str:
     """Return a warning where nothing will retire the old color by itself: that must never fail a promoted release."""
-    ti, plan = context["ti"], plan_of(context)
-    if plan.service.release.keep_old is None or ti.xcom_pull(task_ids=KEEP_OLD_TASK, key="trigger_run_id"):
+    try:
+        plan, started = plan_of(context), context["ti"].xcom_pull(task_ids=KEEP_OLD_TASK, key="trigger_run_id")
+    except Exception:  # noqa: BLE001 - a warning is welcome, never needed
+        return ""
+    if started or plan.service.release.keep_old is None:
         return ""
     name = plan.service.service
-    return f"; {plan.live} runs on until somebody starts retire__{name}: {KEEP_OLD_TASK} started no run of it"
+    return (
+        f"; {KEEP_OLD_TASK} did not succeed: {plan.live} runs on unless a run of retire__{name} waits, or you start one"
+    )
 
 
 def _left(context: Context, key: str) -> list[str]:
