@@ -23,6 +23,7 @@ from bluegreen.release.answer import APPROVE
 from bluegreen.release.plan import Plan
 
 PLAN_TASK, SWITCH_TASK, WATCH_TASK = "plan", "switch", "watch"
+FINISH_TASK, KEEP_OLD_TASK = "finish", "keep_old"
 """Tasks that every release has; canary steps stand between them."""
 
 APPROVE_CANARY_TASK, HOLD_TASK, APPROVE_SWITCH_TASK = "approve_canary", "hold", "approve_switch"

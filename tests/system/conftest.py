@@ -104,7 +104,7 @@ class Stack:
         for node in self.shop.nodes:
             if not node.running:
                 node.start()
-        for dag in (self.dag, "guardian", f"rollback__{self.shop.name}"):
+        for dag in (self.dag, "guardian", f"rollback__{self.shop.name}", f"retire__{self.shop.name}"):
             self.api.pause(dag, paused=False)
         for dag in (self.dag, f"rollback__{self.shop.name}", "sleepers"):
             for run in self.api.runs(dag, limit=20):
@@ -174,7 +174,7 @@ def whole_stack():
         airflow.start()
         stack = Stack(shop, airflow, load)
         assert stack.bluegreen("adopt", "shop", "--version", "1.4.0", "--reason", "begin").returncode == 0
-        stack.api.wait_dags({stack.dag, "rollback__shop", "guardian", "sleepers"}, 60)
+        stack.api.wait_dags({stack.dag, "rollback__shop", "retire__shop", "guardian", "sleepers"}, 60)
         load.start()
         yield stack
     finally:

@@ -19,10 +19,15 @@ from bluegreen.catalog.section import ConnectionId, HostPort, Section, Url
 from bluegreen.core.colors import Color
 
 SERVICE_NAME = r"^[a-z][a-z0-9-]{0,40}$"
+ROLE_NAME = r"^[a-z][a-z0-9_]{0,40}$"
+"""No ``-``: it parts service and role in a fence file's name."""
 
 
 def _seconds(value: float) -> timedelta:
     return timedelta(seconds=value)
+
+
+RoleName = Annotated[str, Field(pattern=ROLE_NAME, examples=["worker", "cron"])]
 
 
 class Entry(Section):
@@ -161,6 +166,14 @@ class Health(Section):
     timeout: Duration = Field(_seconds(2))
 
 
+class Role(Section):
+    """A part that runs on one color only: a worker, a cron job. COLOR, ROLE and VERSION are in the environment."""
+
+    start: tuple[str, ...] = Field(min_length=1, description="starts it on COLOR, after the full switch")
+    stop: tuple[str, ...] = Field(min_length=1, description="stops it on COLOR, and returns when it has ended")
+    timeout: Duration = Field(timedelta(minutes=1), description="for each of the two")
+
+
 class CommandDeploy(Section):
     """A local command with COLOR, VERSION, SERVICE, EPOCH, RELEASE and TARGETS in its environment."""
 
@@ -172,6 +185,15 @@ class CommandDeploy(Section):
     timeout: Duration = Field(timedelta(minutes=10))
     ready_within: Duration = Field(timedelta(minutes=2), description="from the command's end to healthy targets")
     fence: Path | None = Field(None, description="folder of the fence files; by default beside the user's state")
+    roles: dict[RoleName, Role] = Field(default_factory=dict, description="parts that must run on one color only")
+
+    @field_validator("roles")
+    @classmethod
+    def _no_web(cls, roles: dict[str, Role]) -> dict[str, Role]:
+        if "web" in roles:
+            raise ValueError("web serves on both colors and starts at deploy, so it is no role here: leave it out")
+        return roles
+
     secrets: dict[str, ConnectionId] = Field(
         default_factory=dict, description="environment variable -> connection whose password it gets"
     )
@@ -258,6 +280,12 @@ class Release(Section):
     concurrent: Literal["queue", "refuse", "supersede"] = Field(
         "queue", description="a second release waits, is refused, or takes over while the first has moved no traffic"
     )
+    keep_old: Annotated[Duration, Field(le=timedelta(days=3650))] | None = Field(
+        timedelta(hours=24),
+        description="how long the old color is kept after the release, for rollback__; then retire__ ends it. "
+        "null: until somebody starts retire__",
+    )
+    min_healthy: int = Field(1, ge=1, description="healthy servers that the new color has before the full switch")
 
     @field_validator("canary")
     @classmethod
@@ -307,6 +335,14 @@ class Service(Section):
         asking = any(isinstance(rule, PrometheusRule) for rule in release.rules)
         if asking and others.data.get("evidence", ...) is None:
             raise ValueError("a rule of type prometheus has nothing to ask: add evidence: {type: prometheus, url: …}")
+        return release
+
+    @field_validator("release")
+    @classmethod
+    def _enough_targets(cls, release: Release, info: ValidationInfo) -> Release:
+        targets = min((len(color.targets) for color in info.data.get("colors", {}).values()), default=None)
+        if targets is not None and release.min_healthy > targets:
+            raise ValueError(f"min_healthy is {release.min_healthy}, but a color has {targets} targets only")
         return release
 
     def frozen(self) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import Literal
 
 from bluegreen.catalog.models import CommandDeploy, Service
 from bluegreen.checks.health import TargetHealth, ask_color, deployed, summed
@@ -20,6 +21,8 @@ Log = Callable[[str], None]
 DIAGNOSE_TIMEOUT = timedelta(seconds=30)
 LONGEST_DIAGNOSIS = 200
 """Lines of it that are kept."""
+ROLE_WAIT = timedelta(seconds=5)
+"""How long somebody who moves a role at this moment is waited for: a way back must not stand still for it."""
 
 _LOG = logging.getLogger("bluegreen").info
 # Airflow's own database, connections and variables are no business of a deployed program, which inherits all it gets.
@@ -98,9 +101,54 @@ class CommandDeployer:
         with self._fence(color).enter(epoch, wait=self._wait):
             child.run()
 
-    def _fence(self, color: Color) -> Fence:
+    def run_roles(self, color: Color, epoch: int, release: str, versions: Mapping[Color, str]) -> None:
+        """
+        Run each role's commands: stop on the other color, then start on this one; see ``core.ports.RunsRoles``.
+
+        :raises DeployFenced: a newer write has moved a role, or somebody is moving it
+        :raises DeployError: a command failed, or did not end
+        :raises SecretMissing: a connection of ``deploy.secrets`` is not there
+        """
+        failed: list[DeployError] = []
+        for role in self._plan.roles:
+            words = {"ROLE": role, "EPOCH": str(epoch), "RELEASE": release}
+            try:
+                with self._fence(role).enter(epoch, release, min(self._wait, ROLE_WAIT)) as held:
+                    # Whoever begins to move a role forgets where it was: it is known, so nobody has begun since.
+                    if held.before is None or held.before.done != color:
+                        self._role("stop", role, color.other, words | {"VERSION": versions.get(color.other, "")})
+                        self._role("start", role, color, words | {"VERSION": versions.get(color, "")})
+                    held.finish(color)
+            except DeployError as error:
+                failed.append(error)
+        if len(failed) > 1:
+            raise type(failed[0])(" | ".join(str(error) for error in failed))
+        if failed:
+            raise failed[0]
+
+    def roles(self) -> dict[str, Color | None]:
+        """Return the color that each role was brought to, by the fence files; see ``core.ports.RunsRoles``."""
+        left = {role: self._fence(role).left() for role in self._plan.roles}
+        return {role: Color(found.done) if found.done else None for role, found in left.items() if found}
+
+    def _role(self, verb: Literal["start", "stop"], role: str, color: Color, words: dict[str, str]) -> None:
+        plan = self._plan.roles[role]
+        argv = plan.start if verb == "start" else plan.stop
+        try:
+            self._child(argv, color, words, plan.timeout, self._log).run()
+        except DeployError as error:
+            not_stopped = f"it may still run on {color}, so it was not started on {color.other}: end it there by hand"
+            raise DeployError(
+                f"deploy.roles.{role}.{verb}: {error.fact}",
+                service=self._service.service,
+                part=f"{role} on {color}",
+                next_step=not_stopped if verb == "stop" else f"it may run on no color: start it on {color} by hand",
+            ) from error
+        self._log(f"{self._service.service}: {role}: {verb} on {color}: done")
+
+    def _fence(self, part: str) -> Fence:
         folder = self._plan.fence.expanduser() if self._plan.fence else default_folder()
-        return Fence(folder, self._service.service, color)
+        return Fence(folder, self._service.service, part)
 
     def _child(self, argv: tuple[str, ...], color: Color, words: dict[str, str], timeout: timedelta, say: Log) -> Child:
         passwords = {name: self._secrets(connection).password for name, connection in self._plan.secrets.items()}

@@ -1,5 +1,5 @@
 """
-The fence on the target: the highest claim that ever began to change a color, in a file under ``flock``.
+The fence on the target: the highest claim that ever began to change a color or a role, in a file under ``flock``.
 
 A task that Airflow gave up may still run somewhere, and come back to a color that a newer release has by then. The
 file outlives every process; the lock ends with the process that holds it, however that ends. It holds for all
@@ -19,7 +19,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from bluegreen.catalog.models import Service
-from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.core.stamp import now_utc
@@ -38,7 +37,7 @@ class Record:
     :param release: its release, ``run@epoch``; empty where a retire came first
     :param since: absolute UTC time at which it entered
     :param process: process and host, for people
-    :param done: the version that it brought up, empty until then
+    :param done: the version that it brought up, or the color that it brought a role to; empty until then
     """
 
     epoch: int
@@ -58,14 +57,16 @@ class Held:
 
     :param record: ours
     :param done: the version that this very release brought up before, empty otherwise
+    :param before: what the last holder left, whoever it was; None for nobody yet
     """
 
     record: Record
     done: str
+    before: Record | None
     _file: int
 
     def finish(self, version: str) -> None:
-        """Note that a version is up, so that a repeated task has nothing to do."""
+        """Note that a version is up, or a role on its color, so that a repeated task has nothing to do."""
         with suppress(OSError):  # it is up all the same; a repeated task deploys it once more, which does no harm
             _write(self._file, replace(self.record, done=version))
 
@@ -73,20 +74,21 @@ class Held:
 @dataclass(frozen=True)
 class Fence:
     """
-    One color's fence.
+    One color's fence, or one role's over both colors.
 
     :param folder: of the fence files; made where it is missing
     :param service: name in the catalog
+    :param part: the color or the role
     """
 
     folder: Path
     service: str
-    color: Color
+    part: str
 
     @property
     def file(self) -> Path:
         """The fence file."""
-        return self.folder / f"{self.service}-{self.color}.fence"
+        return self.folder / f"{self.service}-{self.part}.fence"
 
     @contextmanager
     def enter(self, epoch: int, release: str = "", wait: timedelta = WAIT) -> Iterator[Held]:
@@ -107,7 +109,7 @@ class Fence:
                 mine = _mine(epoch, release or _release_at(before, epoch))
                 self._write(file, mine)
                 again = before is not None and (before.epoch, before.release) == (epoch, release)
-                yield Held(mine, before.done if before and again else "", file)
+                yield Held(mine, before.done if before and again else "", before, file)
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)  # not only closed: a copy in a forked child would keep the lock
 
@@ -121,6 +123,22 @@ class Fence:
             return None
         with self._opened() as file:
             return self._record(file)
+
+    def left(self) -> Record | None:
+        """
+        Return what the last holder left; None for nobody yet, and while somebody holds it.
+
+        :raises DeployError: the file cannot be read
+        """
+        if not self.file.exists():
+            return None
+        with self._opened() as file:
+            if not self._try_lock(file):
+                return None
+            try:
+                return self._record(file)
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -142,7 +160,7 @@ class Fence:
             self._refuse_newer_holder(self._holder(file), epoch)
         raise self._fenced(
             f"held by {self._holder(file) or 'a process that left no name'}, which did not end within {wait.total_seconds():g} s",
-            "wait for it or end that process; nothing was deployed",
+            "wait for it or end that process; nothing was touched",
         )
 
     def _try_lock(self, file: int) -> bool:
@@ -166,7 +184,7 @@ class Fence:
     def _newer(self, holder: Record, epoch: int) -> DeployFenced:
         return self._fenced(
             f"has {holder}, found epoch {epoch}",
-            f"nothing was deployed; start a new release (if the router's stamps were lost, remove {self.file})",
+            f"nothing was touched; start a new release (if the router's stamps were lost, remove {self.file})",
         )
 
     def _holder(self, file: int) -> Record | None:
@@ -184,7 +202,7 @@ class Fence:
             raise DeployError(
                 f"{self.file} is no fence file: {error}",
                 service=self.service,
-                part=self.color,
+                part=self.part,
                 next_step="see that nothing is being deployed, then remove it",
             ) from error
 
@@ -195,13 +213,13 @@ class Fence:
             raise self._broken(error) from error
 
     def _fenced(self, fact: str, next_step: str) -> DeployFenced:
-        return DeployFenced(f"fence {fact}", service=self.service, part=self.color, next_step=next_step)
+        return DeployFenced(f"fence {fact}", service=self.service, part=self.part, next_step=next_step)
 
     def _broken(self, error: OSError) -> DeployError:
         return DeployError(
             f"fence {self.file}: {error.strerror}",
             service=self.service,
-            part=self.color,
+            part=self.part,
             next_step="make the folder writable, or set deploy.fence in the service file",
         )
 
