@@ -24,7 +24,8 @@ def verdict(rules: Sequence[ThresholdRule], series: Series, serving: Serving, co
     judgements = [serving.judge(color), *(judge(rule, series, color) for rule in rules)]
     broken = [j for j in judgements if j.state is State.BROKEN]
     missing = [j for j in judgements if j.state is State.NO_DATA]
-    numbers = {"rules": [{"state": str(j.state), "text": j.text, **j.numbers} for j in judgements], "gaps": series.gaps}
+    told = [{"state": str(j.state), "text": j.text, **j.numbers} for j in judgements]
+    numbers = {"rules": told, "colors": series.totals(), "gaps": series.gaps}
     if broken:
         return Verdict(Outlook.UNHEALTHY, _texts(broken), numbers)
     if ended and missing:

@@ -204,6 +204,14 @@ class Release(Section):
         return canary
 
 
+class Notify(Section):
+    """Who hears of it when traffic was put back."""
+
+    webhook: ConnectionId | None = Field(
+        None, description="connection whose password is the whole URL; gets one POST (JSON) when traffic was put back"
+    )
+
+
 class ColorTargets(Section):
     """Where a color's servers are reached directly, past the router."""
 
@@ -225,6 +233,7 @@ class Service(Section):
     prewarm: Prewarm | None = None
     smoke: tuple[SmokeTest, ...] = ()
     release: Release = Release()
+    notify: Notify = Notify()
 
     @field_validator("colors")
     @classmethod

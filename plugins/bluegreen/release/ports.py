@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
+from bluegreen.core.notice import Notice
 from bluegreen.core.ports import Deployer, Prover, Router
 from bluegreen.core.reading import Health, Reading
 from bluegreen.core.stamp import now_utc
@@ -21,6 +22,10 @@ Log = Callable[[str], None]
 def say(line: str) -> None:
     """Log one line for people."""
     logging.getLogger("bluegreen").info("%s", line)
+
+
+def tell_nobody(notice: Notice) -> None:
+    """Where the service file names no webhook."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Ports:
     :param now: aware UTC
     :param sleep: waits some seconds
     :param clock: seconds, only ever growing
+    :param tell: tells people that traffic was put back
     """
 
     service: Service
@@ -46,6 +52,7 @@ class Ports:
     now: Callable[[], datetime] = now_utc
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    tell: Callable[[Notice], None] = tell_nobody
 
     @property
     def name(self) -> str:
