@@ -72,7 +72,7 @@ def _stack(port: int) -> Iterator[tuple[Shop, AirflowStack, LoadProcess]]:
         ROOT / "dags",
         ROOT / "plugins",
         port=port,
-        env={"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": str(ROOT)},
+        env={"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"},
     )
     targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
     load = LoadProcess(Load(targets, host_header="shop.test", connections=20, rate=RATE, paths=LOAD_PATHS), work)

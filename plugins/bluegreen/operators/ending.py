@@ -93,7 +93,8 @@ class SafeOperator(BlueGreenOperator):
         if context["params"].get("dry_run"):
             leave_out(self.log, "dry run: nothing was touched")
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
-        found = restore(ports, first_error(context) or "the run ended", self.task_id, run)
+        why = first_error(context) or "the run ended"
+        found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         if found.outcome == "finished" and found.reading.split:
             found = Restored("finished", found.reading, ports.prove(found.reading.split), found.says)
         self.log.info("%s", found.says)
@@ -101,7 +102,7 @@ class SafeOperator(BlueGreenOperator):
             raise NotProven(
                 found.proof.reason, service=ports.name, part="safe", next_step="look at once: bluegreen status"
             )
-        return found.as_json()
+        return found.as_json() | {"last_answer": last.as_json() if last else None}
 
 
 class VerdictOperator(BlueGreenOperator):

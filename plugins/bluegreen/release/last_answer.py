@@ -97,7 +97,9 @@ class _Look:
             return LastAnswer(color, at, False, f"not sure: {', '.join(unsure)} did not count all the time")
         if left := self._in_flight():
             return LastAnswer(color, at, False, f"{left} requests still ran on it {LONGEST:g} s after the restore")
-        return LastAnswer(color, at, True, "counted by the router" if at else "none since the restore began")
+        return LastAnswer(
+            color, at, True, "counted by the router" if at else "none was counted after the restore began"
+        )
 
     def _add(self, sample: NodeCounters) -> bool:
         """Take a sample; tell whether the color that was left gave an answer, or any color before it is known."""

@@ -191,7 +191,7 @@ def _shifts(ran: Ran, steps: Sequence[Step]) -> list[Json]:
     rows: dict[int, dict[str, Any]] = {}
     if ran.plan:
         plan, split = ran.plan, "100/0" if ran.plan["live"] == Color.BLUE else "0/100"
-        told = {"at": plan.get("at"), "phase": "claimed", "split": split, "step": "plan", "proof": None}
+        told = {"at": plan.get("at"), "phase": "claimed", "split": split, "by": "plan", "proof": None}
         rows[plan["epoch"]] = told | {"why": f"{ran.by} releases {plan['version']} to {plan['idle']}"}
     told_of = [value for step in steps for value in _readings(step)]
     for value in [*told_of, *([{"reading": ran.reading}] if ran.reading else [])]:
@@ -199,12 +199,18 @@ def _shifts(ran: Ran, steps: Sequence[Step]) -> list[Json]:
         if not stamp or not _wrote(ran, stamp["release"]):
             continue
         row = rows.setdefault(int(stamp["epoch"]), {"proof": None})
-        row |= {key: stamp[key] for key in ("at", "phase", "step", "why")} | {"split": reading["split"]}
+        row |= {key: stamp[key] for key in ("at", "phase", "why")}
+        row |= {"split": reading["split"], "by": _by(stamp)}
         row["proof"] = row["proof"] or value.get("proof")
     gaps = set(range(min(rows), max(rows))) - set(rows) if rows else set()
-    unknown = {"at": None, "phase": "unknown", "split": None, "step": "unknown", "proof": None}
+    unknown = {"at": None, "phase": "unknown", "split": None, "by": "unknown", "proof": None}
     rows |= {epoch: unknown | {"why": "its step was ended before it could tell"} for epoch in gaps}
     return [{"epoch": epoch, **rows[epoch]} for epoch in sorted(rows)]
+
+
+def _by(stamp: Json) -> str:
+    """A restore keeps who did it in its reason: ``guardian: the lease ran out``."""
+    return str(stamp["why"].partition(":")[0] if stamp["step"] in ("restore", "rollback") else stamp["step"])
 
 
 def _wrote(ran: Ran, release: str) -> bool:
@@ -233,7 +239,7 @@ def _way_back(steps: Sequence[Step], shifts: Sequence[Json]) -> Json | None:
     nobody = {"at": None, "known": False, "says": "unknown: who restored did not look"}
     return {
         "outcome": last["phase"],
-        "by": last["why"].partition(":")[0],
+        "by": last["by"],
         "verdict_at": None,
         "restored_at": last["at"],
         "last_answer": nobody,

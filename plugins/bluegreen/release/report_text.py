@@ -26,8 +26,12 @@ def _head(told: Json) -> Iterator[str]:
     yield ""
     yield f"**Now:** {_now(told['now'])}"
     yield ""
-    yield f"{told['service']} {told['version'] or ''} (before: {told['old_version'] or 'unknown'}), asked for by "
-    yield f"{_plain(told['by'])}, from {_time(told['began'])} to {_time(told['written'])} UTC, run `{told['run']}`"
+    began = _moment(told["began"])
+    day = f"{began:%Y-%m-%d} " if began else ""
+    yield (
+        f"{told['service']} {told['version'] or ''} (before: {told['old_version'] or 'unknown'}), asked for by "
+        f"{_plain(told['by'])}, {day}{_time(told['began'])} to {_time(told['written'])} UTC, run `{told['run']}`"
+    )
     yield ""
 
 
@@ -77,7 +81,7 @@ def _shifts(told: Json) -> Iterator[str]:
                 _time(s["at"]),
                 s["phase"],
                 s["split"],
-                s["step"],
+                s["by"],
                 (s["proof"] or {}).get("says", "-"),
                 s["why"],
             )
@@ -94,14 +98,17 @@ def _requests(told: Json) -> Iterator[str]:
         yield "Not known: the router counted nothing, or the run did not come to a plan."
         yield ""
         return
-    yield f"What the router counted from {_time(seen['since'])} to {_time(seen['until'])}, {seen['proofs']} proof requests"
-    yield "among them." + (f" **Not sure:** without {', '.join(seen['nodes_unsure'])}." if seen["nodes_unsure"] else "")
+    unsure = f" **Not sure:** without {', '.join(seen['nodes_unsure'])}." if seen["nodes_unsure"] else ""
+    yield (
+        f"What the router counted from {_time(seen['since'])} to {_time(seen['until'])}, "
+        f"{seen['proofs']} proof requests among them.{unsure}"
+    )
     yield ""
     rows = [(color, c["requests"], c["errors"], _share(c)) for color, c in seen["colors"].items()]
-    yield from _table(("color", "requests", "failed (5xx)", "of them"), rows)
+    yield from _table(("color", "requests", "5xx among them", "share"), rows)
     if drained := told["drained"]:
-        left = "an unknown number" if drained["in_flight"] is None else drained["in_flight"]
-        yield f"Drained {drained['color']} for {drained['seconds']} s: {left} of requests were still in flight."
+        left = "an unknown number of" if drained["in_flight"] is None else drained["in_flight"]
+        yield f"Drained {drained['color']} for {drained['seconds']} s: {left} requests were still in flight."
         yield ""
 
 
@@ -115,9 +122,8 @@ def _watches(told: Json) -> Iterator[str]:
         seen = ", ".join(f"{c} {n['requests']} ({n['errors']} failed)" for c, n in (watch["colors"] or {}).items())
         rows.append((watch["step"], watch["says"], _time(watch["verdict_at"]), seen or "-", watch["reason"]))
     yield from _table(("watch", "verdict", "at (UTC)", "requests seen", "why"), rows)
-    for gap in (f"{watch['step']}: {gap}" for watch in told["watches"] for gap in watch["gaps"]):
-        yield f"* no evidence: {_plain(gap)}"
-    yield ""
+    gaps = [f"* no evidence: {watch['step']}: {_plain(gap)}" for watch in told["watches"] for gap in watch["gaps"]]
+    yield from [*gaps, ""] if gaps else ()
 
 
 def _people(told: Json) -> Iterator[str]:

@@ -53,7 +53,7 @@ BAD = {
         "tags: [demo]",
         "zzz: 1",
         (
-            ":3: zzz: unknown key 'zzz'; allowed keys: colors, deploy, description, entry, health, owner, prewarm, release,"
+            ":3: zzz: unknown key 'zzz'; allowed keys: colors, deploy, description, entry, health, notify, owner, prewarm, release,"
             " router, service, smoke, tags"
         ),
     ),

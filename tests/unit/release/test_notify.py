@@ -77,7 +77,7 @@ def test_a_bad_release_tells_once_although_watch_rollback_safe_and_guard_all_con
 
 def test_two_that_restore_at_once_tell_once():
     world = RealTime()
-    ports, spec = canary(world, lasts=30)
+    _, spec = canary(world, lasts=30)
     world.errors[Color.GREEN] = 0.5
     for node in world.nodes:
         node.delay = 0.02
