@@ -248,7 +248,7 @@ def _with_max(result: dict[str, Any], name: str) -> str:
 def _stack(workdir: Path) -> Iterator[tuple[AirflowApi, AirflowStack, LoadProcess]]:
     shutil.copytree(ROOT / "dags", workdir / "dags")
     shop = Shop(workdir / "shop", canary=WATCH_S, watch=WATCH_S)
-    environment = {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": str(ROOT)}
+    environment = {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
     airflow = AirflowStack(workdir / "airflow", workdir / "dags", ROOT / "plugins", env=environment)
     targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
     load = LoadProcess(

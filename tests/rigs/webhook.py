@@ -19,6 +19,7 @@ class Webhook:
     :param status: of the answer
     :param seconds: until the answer
     :param headers: of the answer
+    :param drips: a byte of the answer each 0.1 s, so that no wait for a single byte is long
     :param look: asked for each POST before it is answered; its word stands beside it in ``seen``
     """
 
@@ -27,6 +28,7 @@ class Webhook:
         status: int = 200,
         seconds: float = 0.0,
         headers: dict[str, str] | None = None,
+        drips: bool = False,
         look: Callable[[], Any] = lambda: None,
     ) -> None:
         self.got: list[dict[str, Any]] = []
@@ -39,7 +41,11 @@ class Webhook:
                 outer.seen.append(look())
                 outer.got.append({"path": self.path, "type": self.headers["Content-Type"], **json.loads(body)})
                 outer._closing.wait(seconds)
-                self.send_response(status)
+                for byte in b"HTTP/1.1 200 OK\r\n" if drips else b"":
+                    self.wfile.write(bytes([byte]))
+                    outer._closing.wait(0.1)
+                if not drips:
+                    self.send_response(status)
                 for name, value in (headers or {}).items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", "0")

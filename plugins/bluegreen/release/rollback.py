@@ -54,7 +54,7 @@ def _back_from_settled(ports: Ports, stamp: Stamp, run: str, why: str, by: str) 
     ports.log(says)
     if proof.proven is False:
         raise NotProven(proof.reason, service=ports.name, part="rollback", next_step="see bluegreen check")
-    return Restored("restored", reading, proof, says, at)
+    return Restored("restored", reading, proof, says, at=at)
 
 
 def _kept(ports: Ports, stamp: Stamp) -> Color:

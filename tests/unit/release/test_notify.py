@@ -157,6 +157,7 @@ def closed_port():
         ("500", "was not told: it answered 500"),
         ("redirects", "was not told: it answered 302; redirects are not followed"),
         ("hangs", "was not told: no answer within 0.5 s"),
+        ("drips", "was not told: no answer within 0.5 s"),
         ("certificate", "was not told: its certificate is not trusted"),
         ("no url", "was not told: the connection's password is no http:// or https:// URL"),
         ("control", "was not told: InvalidURL"),
@@ -164,7 +165,7 @@ def closed_port():
     ],
 )
 def test_a_webhook_in_trouble_is_one_line_without_its_url(world, monkeypatch, tmp_path, capfd, trouble, line):
-    monkeypatch.setattr(notify, "PATIENCE", 0.5 if trouble == "hangs" else 3.0)
+    monkeypatch.setattr(notify, "PATIENCE", 0.5 if trouble in ("hangs", "drips") else 3.0)
     shifted(world)
     with (
         Webhook() as elsewhere,
@@ -172,6 +173,7 @@ def test_a_webhook_in_trouble_is_one_line_without_its_url(world, monkeypatch, tm
             status={"500": 500, "redirects": 302}.get(trouble, 200),
             seconds=30 if trouble == "hangs" else 0,
             headers={"Location": elsewhere.url},
+            drips=trouble == "drips",
             look=world.splits,
         ) as hook,
     ):

@@ -186,7 +186,10 @@ def test_what_an_earlier_attempt_of_a_cleared_run_left_is_not_told(world):
     old = as_xcom(shift(ports, first, "canary_1", 10, first.epoch).as_json())
     restore(ports, "cleared", "tests", first.run)
     second = plan(ports, request())
-    told = report(ran("not promoted", "x", second, ports.router.read()), [Step("canary_1", "failed", old)]).as_json()
+    word = {"release": first.release, "says": "unhealthy", "restored": {"outcome": "restored", "at": "x", "says": "x"}}
+    steps = [Step("canary_1", "failed", old), Step("canary_1_watch", "failed", None, word)]
+    told = report(ran("not promoted", "x", second, ports.router.read()), steps).as_json()
+    assert told["watches"] == []
     assert [s["phase"] for s in told["shifts"]] == ["claimed"]
     assert told["way_back"] is None
 
