@@ -196,6 +196,16 @@ def ended_by_hand(world, monkeypatch):
     return VerdictOperator(task_id="verdict", service="shop"), made
 
 
+def test_what_steps_leave_in_other_shapes_keeps_no_report_away(world, monkeypatch, reports):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    verdict, made = ended_by_hand(world, monkeypatch)
+    made["ti"].left |= {("canary_1", "return_value"): [{"target": "a", "ok": True}], ("safe", "return_value"): None}
+    with pytest.raises(AirflowFailException):
+        verdict.execute(made)
+    assert told(made)["outcome"] == "not promoted"
+
+
 def test_a_run_ended_by_hand_leaves_its_report_before_it_fails(world, monkeypatch, reports):
     from airflow.sdk.exceptions import AirflowFailException
 

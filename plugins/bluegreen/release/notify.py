@@ -61,7 +61,7 @@ def _notice(ports: Ports, event: Event, reading: Reading, stamp: Stamp, was: Pha
         service=ports.name,
         event=event,
         was=was,
-        why=why,
+        why=" ".join(why.split())[:500],
         by=by,
         run=stamp.run,
         live=live,

@@ -22,7 +22,7 @@ def markdown(told: Json) -> str:
 
 def _head(told: Json) -> Iterator[str]:
     outcome = _LOUD.get(told["outcome"], told["outcome"])
-    yield f"# {outcome}: {_plain(told['reason'])}"
+    yield f"# {outcome}: {_short(told['reason'])}"
     yield ""
     yield f"**Now:** {_now(told['now'])}"
     yield ""
@@ -187,6 +187,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[st
 def _plain(value: object) -> str:
     """One line that cannot break a table, and is no HTML."""
     return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _short(text: str) -> str:
+    """For the first line; the whole of it stands beside its step."""
+    line = _plain(text)
+    return line if len(line) <= 300 else line[:299] + "…"
 
 
 def _time(text: str | None) -> str:
