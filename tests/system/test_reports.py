@@ -87,7 +87,7 @@ def test_a_bad_release_tells_its_last_bad_answer_as_the_load_saw_it_and_posts_on
     assert back["last_answer"]["known"], back
     saw = max(one.last_end for one in stack.load.wait_for_next().series if one.version == BAD)
     measured = seconds(back["last_answer"]["at"] or back["verdict_at"])
-    assert abs(saw - measured) < 0.3, (back, datetime.fromtimestamp(saw, UTC))
+    assert abs(saw - measured) < 0.5, (back, datetime.fromtimestamp(saw, UTC))
     assert seconds(back["verdict_at"]) <= seconds(back["restored_at"])
     assert text.startswith("# NOT promoted: shop: canary_1_watch: error_rate")
     # Watch trigger, rollback task and teardown all confirmed it: the one that moved has told.
