@@ -319,7 +319,8 @@ class AirflowStack:
             "no_proxy": no_proxy,
             "SPT_NOENV": "1",  # a process title must not be written over the environment, where AIRFLOW_HOME is looked up
         }
-        return inherited | self._settings() | json.loads(self._secrets_file.read_text()) | self._env | ours
+        reports = {"BLUEGREEN_REPORTS": str(self.home / "reports")}
+        return inherited | reports | self._settings() | json.loads(self._secrets_file.read_text()) | self._env | ours
 
     def _settings(self) -> dict[str, str]:
         options: dict[str, dict[str, Any]] = {

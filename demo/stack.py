@@ -67,7 +67,7 @@ def running(
     :param rate: requests a second on each service
     :param port: of Airflow's UI; a free one if not given
     """
-    environment = {"BLUEGREEN_SERVICES": str(shops[0].services_folder), "PYTHONPATH": str(ROOT)}
+    environment = {"BLUEGREEN_SERVICES": str(shops[0].services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
     airflow = AirflowStack(home, dags, ROOT / "plugins", port=port, env=environment)
     loads = {shop.name: LoadProcess(shop.load(rate), home.parent, f"load-{shop.name}") for shop in shops}
     stack = Stack(shops, airflow, loads)

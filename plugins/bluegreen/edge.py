@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from airflow.sdk import BaseHook, Context
+from airflow.sdk import BaseHook, Context, get_current_context
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -109,11 +109,13 @@ def airflow_errors(context: Context) -> Iterator[None]:
 
 def leave_out(log: Any, reason: str) -> NoReturn:
     """
-    Skip the task that calls it; Airflow itself writes no reason into the task's log.
+    Skip the task that calls it, with the reason in its log and for the report; Airflow itself writes it nowhere.
 
     :raises AirflowSkipException: always
     """
     log.info("left out: %s", reason)
+    with suppress(RuntimeError):  # no task runs: there is no report either
+        get_current_context()["ti"].xcom_push(key="left_out", value=reason)
     raise AirflowSkipException(reason)
 
 

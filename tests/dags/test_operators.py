@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ class TaskInstance:
     """Holds XComs by (task, key)."""
 
     def __init__(self, left=None):
-        self.left, self.pushed = left or {}, {}
+        self.left, self.pushed, self.task_id = left or {}, {}, "verdict"
 
     def xcom_pull(self, task_ids=None, key="return_value", dag_id=None, run_id=None):
         return self.left.get((task_ids, key))
@@ -33,7 +34,8 @@ class TaskInstance:
 
 
 def context(left=None, **params):
-    run = SimpleNamespace(run_id="run-1", dag_id="release__shop")
+    asked = {"triggering_user_name": "ann", "run_type": SimpleNamespace(value="manual"), "start_date": None}
+    run = SimpleNamespace(run_id="run-1", dag_id="release__shop", **asked)
     return {"ti": TaskInstance(left), "params": params, "dag_run": run, "dag": SimpleNamespace(tasks=[])}
 
 
@@ -343,6 +345,97 @@ def test_roles_that_are_astray_are_tried_again_once_the_traffic_is_back(world, m
     assert world.splits() == {"100/0"}
     assert operator.execute(context(left))["outcome"] == "already"
     assert world.workers == {Color.BLUE}
+
+
+@pytest.fixture
+def reports(monkeypatch, tmp_path):
+    monkeypatch.setenv("BLUEGREEN_REPORTS", str(tmp_path / "reports"))
+    return tmp_path / "reports"
+
+
+def told(context):
+    return context["ti"].pushed["report"]
+
+
+def ended_by_hand(world, monkeypatch):
+    from bluegreen.operators.ending import VerdictOperator
+
+    monkeypatch.setattr(VerdictOperator, "way_back_ports", lambda *_: world.ports())
+    made = context({("plan", "return_value"): world.release.as_json()}, version="2")
+    made["dag"].tasks = [SimpleNamespace(task_id=task) for task in ("plan", "canary_1", "safe", "verdict")]
+    return VerdictOperator(task_id="verdict", service="shop"), made
+
+
+def test_what_steps_leave_in_other_shapes_keeps_no_report_away(world, monkeypatch, reports):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    verdict, made = ended_by_hand(world, monkeypatch)
+    made["ti"].left |= {("canary_1", "return_value"): [{"target": "a", "ok": True}], ("safe", "return_value"): None}
+    with pytest.raises(AirflowFailException):
+        verdict.execute(made)
+    assert told(made)["outcome"] == "not promoted"
+
+
+def test_a_run_ended_by_hand_leaves_its_report_before_it_fails(world, monkeypatch, reports):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    verdict, made = ended_by_hand(world, monkeypatch)
+    with pytest.raises(AirflowFailException, match="NOT promoted"):
+        verdict.execute(made)
+    (file,) = (reports / "shop").glob("*.md")
+    assert file.read_text().startswith("# NOT promoted: the run was ended by hand\n\n**Now:** blue (1)")
+    assert told(made)["by"] == "ann"
+    assert [s["phase"] for s in told(made)["shifts"]] == ["claimed"]
+
+
+def test_a_folder_that_cannot_be_written_changes_neither_state_nor_note(world, monkeypatch, tmp_path, caplog):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setenv("BLUEGREEN_REPORTS", str(tmp_path / "taken"))
+    verdict, made = ended_by_hand(world, monkeypatch)
+    with pytest.raises(AirflowFailException, match="NOT promoted: the run was ended by hand"):
+        verdict.execute(made)
+    assert "no report: NotADirectoryError" in caplog.text or "no report: FileExistsError" in caplog.text
+    assert told(made)["outcome"] == "not promoted"  # without a disk it is in XCom all the same
+    assert made["ti"].pushed["note"].startswith("NOT promoted")
+
+
+def test_a_report_is_left_when_no_node_answers_too(world, monkeypatch, reports):
+    verdict, made = ended_by_hand(world, monkeypatch)
+    for node in world.nodes:
+        node.reachable = False
+    with pytest.raises(Exception, match="unreachable"):
+        verdict.execute(made)
+    assert told(made)["now"] is None
+    assert "the router cannot be asked" in told(made)["reason"]
+
+
+def test_a_dry_run_leaves_its_lines(monkeypatch, reports):
+    from bluegreen.operators.ending import VerdictOperator
+
+    made = context({("plan", "changes"): ["epoch 2: write"]}, dry_run=True, version="2")
+    assert VerdictOperator(task_id="verdict", service="shop").execute(made) == "dry run: nothing was touched"
+    assert (told(made)["outcome"], told(made)["changes"]) == ("dry run", ["epoch 2: write"])
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_rollback_leaves_a_report_also_when_it_is_refused(world, monkeypatch, reports, settled):
+    from bluegreen.operators.way_back import RollbackNowOperator
+
+    ports = world.ports()
+    if settled:
+        settle(ports, world.release, shift(ports, world.release, "switch", 100, world.release.epoch).epoch)
+    else:
+        world.nodes[0].stamp = world.nodes[1].stamp = world.nodes[2].stamp = None
+    monkeypatch.setattr(RollbackNowOperator, "ports", lambda *_: ports)
+    made = context(reason="checkout is broken")
+    operator = RollbackNowOperator(task_id="rollback", service="shop")
+    with nullcontext() if settled else pytest.raises(Exception, match="bears no stamp"):
+        operator.execute(made)
+    assert told(made)["outcome"] == ("rolled back" if settled else "not rolled back")
+    assert told(made)["kind"] == "rollback"
+    assert len(list((reports / "shop").glob("rollback@*.md"))) == 1
 
 
 def test_a_deploy_may_take_as_long_as_the_service_file_allows():

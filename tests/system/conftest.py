@@ -21,6 +21,7 @@ from demo.load import Load, LoadProcess
 from demo.processes import LOOPBACK, wait_until
 from demo.rest import AirflowApi
 from demo.shop import BAD, LOAD_PATHS, ROOT, Shop
+from tests.rigs.webhook import Webhook
 
 # The proof asks for this path: slow enough that a canary task can be caught while it runs.
 PROOF_PATH = "/slow?seconds=0.1"
@@ -51,6 +52,7 @@ class Stack:
     shop: Shop
     airflow: AirflowStack
     load: LoadProcess
+    hook: Webhook
     versions: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self):
@@ -165,14 +167,18 @@ def whole_stack():
     (dags / "sleepers.py").write_text(SLEEPERS)
     shop = Shop(work / "shop", canary=3, watch=3, more={"lease": LEASE})
     SERVICE_CHANGES["entry"] = {"url": "http://shop.test/", "path": PROOF_PATH}
+    SERVICE_CHANGES["notify"] = {"webhook": "shop_hook"}
+    hook = Webhook()
     environment = {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
+    environment["AIRFLOW_CONN_SHOP_HOOK"] = json.dumps({"conn_type": "generic", "password": hook.url})
     airflow = AirflowStack(work / "airflow", dags, ROOT / "plugins", env=environment)
     targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
     load = LoadProcess(Load(targets, host_header="shop.test", connections=10, rate=100, paths=LOAD_PATHS), work)
     try:
+        hook.__enter__()
         shop.start()
         airflow.start()
-        stack = Stack(shop, airflow, load)
+        stack = Stack(shop, airflow, load, hook)
         assert stack.bluegreen("adopt", "shop", "--version", "1.4.0", "--reason", "begin").returncode == 0
         stack.api.wait_dags({stack.dag, "rollback__shop", "retire__shop", "guardian", "sleepers"}, 60)
         load.start()
@@ -181,6 +187,7 @@ def whole_stack():
         load.kill()
         airflow.stop()
         shop.stop()
+        hook.__exit__(None, None, None)
         keep = os.environ.get("BLUEGREEN_KEEP_LOGS")
         if not keep:
             shutil.rmtree(work, ignore_errors=True)

@@ -77,6 +77,11 @@ class Series:
         first = points[0]
         return last.requests - first.requests, last.errors - first.errors, last.at - first.at
 
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Return requests and errors by color since the watch began, as JSON."""
+        latest = {color: points[-1] for color, points in self.points.items()}
+        return {str(color): {"requests": last.requests, "errors": last.errors} for color, last in latest.items()}
+
     def _grown(self, color: Color, counters: NodeCounters, at: float) -> tuple[int, int]:
         requests = errors = 0
         for node, colors in counters.items():

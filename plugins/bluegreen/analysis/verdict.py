@@ -30,7 +30,8 @@ def verdict(
     judgements += polled.judgements() if polled else [_unasked(rule) for rule in rules if rule.type != "threshold"]
     broken = [j for j in judgements if j.state is State.BROKEN]
     missing = [j for j in judgements if j.state is State.NO_DATA]
-    numbers = {"rules": [{"state": str(j.state), "text": j.text, **j.numbers} for j in judgements], "gaps": series.gaps}
+    told = [{"state": str(j.state), "text": j.text, **j.numbers} for j in judgements]
+    numbers = {"rules": told, "colors": series.totals(), "gaps": series.gaps}
     if broken:
         return Verdict(Outlook.UNHEALTHY, _texts(broken), numbers)
     if ended and missing:

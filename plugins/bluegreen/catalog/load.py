@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -80,12 +81,20 @@ def load_way_back(path: Path) -> Service | None:
     :returns: None where that part is broken, too
     """
     try:
-        document = yaml_text.read_document(path.read_bytes())
-        told = json.loads(document.as_json or "{}")
-        kept = {key: told[key] for key in WAY_BACK_SECTIONS if key in told}
-        nothing = {"type": "command", "command": ["false"]}
-        service = Service.model_validate_json(json.dumps(kept | {"deploy": nothing}), strict=True)
+        told = json.loads(yaml_text.read_document(path.read_bytes()).as_json or "{}")
     except (OSError, ValueError):
+        return None
+    # People hear of a restore where they can; that they cannot keeps nobody from it.
+    sections = WAY_BACK_SECTIONS
+    return _partly(told, (*sections, "notify"), path) or _partly(told, sections, path)
+
+
+def _partly(told: dict[str, Any], sections: Sequence[str], path: Path) -> Service | None:
+    kept = {key: told[key] for key in sections if key in told}
+    nothing = {"type": "command", "command": ["false"]}
+    try:
+        service = Service.model_validate_json(json.dumps(kept | {"deploy": nothing}), strict=True)
+    except ValueError:
         return None
     return service if service.service == path.stem else None
 

@@ -296,6 +296,14 @@ class Release(Section):
         return canary
 
 
+class Notify(Section):
+    """Who hears of it when traffic was put back."""
+
+    webhook: ConnectionId | None = Field(
+        None, description="connection whose password is the whole URL; gets one POST (JSON) when traffic was put back"
+    )
+
+
 class ColorTargets(Section):
     """Where a color's servers are reached directly, past the router."""
 
@@ -318,6 +326,7 @@ class Service(Section):
     smoke: tuple[SmokeTest, ...] = ()
     evidence: Evidence | None = None
     release: Release = Release()
+    notify: Notify = Notify()
 
     @field_validator("colors")
     @classmethod

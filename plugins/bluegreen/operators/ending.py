@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, DagRunTriggerException
 
 from bluegreen.catalog.durations import text
 from bluegreen.core.errors import BlueGreenError, NotProven, RouterUnreachable
+from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase
 from bluegreen.edge import (
     FINISH_TASK,
@@ -25,7 +26,10 @@ from bluegreen.edge import (
     plan_of,
 )
 from bluegreen.operators.base import BlueGreenOperator
+from bluegreen.operators.reporting import leave_report
 from bluegreen.release.drain import drain
+from bluegreen.release.last_answer import looked_at_beside
+from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored, restore
 from bluegreen.release.shift import settle
 
@@ -108,11 +112,12 @@ class RollbackOperator(BlueGreenOperator):
     def act(self, context: Context) -> dict[str, Any]:
         """Restore, then diagnose."""
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
-        found = restore(ports, first_error(context) or "the release failed", self.task_id, run)
+        why = first_error(context) or "the release failed"
+        found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         if found.outcome in ("restored", "already"):
             self.log.info("diagnosis:\n%s", ports.deployer.diagnose(plan_of(context).idle))
         found.need_roles(ports.name)
-        return found.as_json()
+        return found.as_json() | {"last_answer": last.as_json() if last else None}
 
 
 class SafeOperator(BlueGreenOperator):
@@ -127,7 +132,8 @@ class SafeOperator(BlueGreenOperator):
         if context["params"].get("dry_run"):
             leave_out(self.log, "dry run: nothing was touched")
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
-        found = restore(ports, first_error(context) or "the run ended", self.task_id, run)
+        why = first_error(context) or "the run ended"
+        found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         if found.outcome == "finished" and found.reading.split:
             found = Restored("finished", found.reading, ports.prove(found.reading.split), found.says)
         self.log.info("%s", found.says)
@@ -136,12 +142,14 @@ class SafeOperator(BlueGreenOperator):
                 found.proof.reason, service=ports.name, part="safe", next_step="look at once: bluegreen status"
             )
         found.need_roles(ports.name)
-        return found.as_json()
+        return found.as_json() | {"last_answer": last.as_json() if last else None}
 
 
 class VerdictOperator(BlueGreenOperator):
     """
     Teardown: the run succeeds only when the router bears this release's own settled stamp, and ``safe`` proved it.
+
+    It leaves the run's report before it decides the state: see ``operators.reporting``.
 
     :param service: name in the catalog (templated)
     """
@@ -149,21 +157,34 @@ class VerdictOperator(BlueGreenOperator):
     def execute(self, context: Context) -> Any:
         """Read the router and tell the truth in the run's state and note."""
         if context["params"].get("dry_run"):
+            leave_report(context, self.service, "dry run", "nothing was touched")
             return self._note(context, "dry run: nothing was touched")
-        with airflow_errors(context):
-            reading = self.way_back_ports(context).router.read()
-            if not reading.reachable:  # retried: the truth is in the router, and nowhere else
-                raise RouterUnreachable(reading.says(), service=self.service, part="verdict")
+        try:
+            ports, reading = self._router(context)
+        except Exception as error:
+            leave_report(context, self.service, "not promoted", f"the router cannot be asked: {error}")
+            raise
         stamp, run = reading.stamp, context["dag_run"].run_id
         safe = context["ti"].xcom_pull(task_ids="safe") or {}
         if stamp and stamp.run == run and stamp.phase is Phase.SETTLED and safe.get("outcome") == "finished":
             by_hand = "; by hand: " + ", ".join(left) if (left := _left(context, "by_hand")) else ""
-            return self._note(context, f"promoted: {stamp.why}{by_hand}{_not_kept(context)}")
+            note = f"{stamp.why}{by_hand}{_not_kept(context)}"
+            leave_report(context, self.service, "promoted", note, ports, reading)
+            return self._note(context, f"promoted: {note}")
         failed = context["ti"].xcom_pull(task_ids="safe", key="error")
         ended = safe.get("says") or failed or f"the safety net did not run: {reading.says()}"
-        note = f"NOT promoted: {first_error(context) or 'the run was ended by hand'} | {ended}"
-        self._note(context, note)
+        why = first_error(context) or "the run was ended by hand"
+        note = self._note(context, f"NOT promoted: {why} | {ended}")
+        leave_report(context, self.service, "not promoted", why, ports, reading)
         raise AirflowFailException(note)
+
+    def _router(self, context: Context) -> tuple[Ports, Reading]:
+        with airflow_errors(context):
+            ports = self.way_back_ports(context)
+            reading = ports.router.read()
+            if not reading.reachable:  # retried: the truth is in the router, and nowhere else
+                raise RouterUnreachable(reading.says(), service=self.service, part="verdict")
+            return ports, reading
 
     def _note(self, context: Context, note: str) -> str:
         self.log.info("%s", note)

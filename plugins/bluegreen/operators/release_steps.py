@@ -18,6 +18,7 @@ from bluegreen.release.deploy import deploy
 from bluegreen.release.finished import still_ours
 from bluegreen.release.plan import Plan, Request, Skippable, dry_run, plan
 from bluegreen.release.ports import Ports
+from bluegreen.release.tally import tally
 
 
 class PlanOperator(BlueGreenOperator):
@@ -37,7 +38,9 @@ class PlanOperator(BlueGreenOperator):
                 self.log.info("dry run: %s", line)
             context["ti"].xcom_push(key="changes", value=changes)
             leave_out(self.log, "dry run: nothing was touched; the changes are above and in XCom 'changes'")
-        return plan(ports, request).as_json()
+        planned = plan(ports, request)
+        context["ti"].xcom_push(key="counted", value=tally(ports))
+        return planned.as_json()
 
 
 def _duration(ports: Ports, params: Any, name: str) -> timedelta | None:

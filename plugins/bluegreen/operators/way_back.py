@@ -12,7 +12,9 @@ from bluegreen.catalog.load import load_all, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.edge import PLAN_TASK, connection_secrets, leave_out
 from bluegreen.operators.base import BlueGreenOperator
+from bluegreen.operators.reporting import leave_rollback_report
 from bluegreen.release.guard import guard
+from bluegreen.release.last_answer import looked_at_beside
 from bluegreen.release.plan import Plan
 from bluegreen.release.retire import retire
 from bluegreen.release.rollback import rollback
@@ -28,10 +30,18 @@ class RollbackNowOperator(BlueGreenOperator):
     """
 
     def act(self, context: Context) -> dict[str, Any]:
-        """Roll back; the DAG run's param ``reason`` stands in the stamp."""
-        run = context["dag_run"]
+        """Roll back; the DAG run's param ``reason`` stands in the stamp, and both in the report."""
+        run, why = context["dag_run"], context["params"]["reason"]
         by = run.triggering_user_name or str(run.run_type.value)
-        return rollback(self.ports(), run.run_id, context["params"]["reason"], by).as_json()
+        try:
+            ports = self.ports()
+            found, last = looked_at_beside(ports, lambda: rollback(ports, run.run_id, why, by))
+        except Exception as error:
+            leave_rollback_report(context, self.service, "not rolled back", str(error))
+            raise
+        value = found.as_json() | {"last_answer": last.as_json() if last else None}
+        leave_rollback_report(context, self.service, "rolled back", why, value)
+        return value
 
 
 class RetireOperator(BlueGreenOperator):

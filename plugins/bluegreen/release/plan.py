@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from bluegreen.catalog.durations import text
 from bluegreen.catalog.models import Approval, CanaryStep, Service
@@ -62,6 +62,7 @@ class Plan(BaseModel):
     :param live: the color that had the traffic, and gets it back
     :param idle: the color that the version goes to
     :param old_version: what runs on ``live``
+    :param at: when the service was claimed
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,6 +78,7 @@ class Plan(BaseModel):
     by: str
     skip: tuple[Skippable, ...] = ()
     skip_reason: str = ""
+    at: AwareDatetime | None = None
 
     @property
     def versions(self) -> dict[Color, str]:
@@ -146,6 +148,7 @@ def plan(ports: Ports, request: Request) -> Plan:
         by=request.by,
         skip=tuple(request.skip),
         skip_reason=request.skip_reason,
+        at=claim.at,
     )
 
 

@@ -12,6 +12,7 @@ from bluegreen.analysis.polled import Source
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
+from bluegreen.core.notice import Notice
 from bluegreen.core.ports import Deployer, Prover, Router
 from bluegreen.core.reading import Health, Reading
 from bluegreen.core.stamp import now_utc
@@ -22,6 +23,10 @@ Log = Callable[[str], None]
 def say(line: str) -> None:
     """Log one line for people."""
     logging.getLogger("bluegreen").info("%s", line)
+
+
+def tell_nobody(notice: Notice) -> None:
+    """Where the service file names no webhook."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Ports:
     :param sleep: waits some seconds
     :param clock: seconds, only ever growing
     :param source: where rules that ask somebody get their numbers; None where the service file names none
+    :param tell: tells people that traffic was put back
     """
 
     service: Service
@@ -49,6 +55,7 @@ class Ports:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     source: Source | None = None
+    tell: Callable[[Notice], None] = tell_nobody
 
     @property
     def name(self) -> str:

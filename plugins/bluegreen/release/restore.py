@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from bluegreen.core.colors import Color, Split
@@ -19,6 +19,7 @@ from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import CatchesUp, Readies
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.notify import tell
 from bluegreen.release.ports import Ports
 from bluegreen.release.roles import roles_back
 
@@ -39,6 +40,7 @@ class Restored:
     :param proof: requests through the entry afterwards; None where nothing was moved or is to be proven
     :param says: one line for people
     :param astray: what is wrong with the roles, empty where they followed the traffic
+    :param at: when the traffic was seen back, for the one that moved it; the proof comes after that
     """
 
     outcome: Outcome
@@ -46,6 +48,7 @@ class Restored:
     proof: Proof | None
     says: str
     astray: str = ""
+    at: datetime | None = None
 
     @property
     def whole(self) -> bool:
@@ -70,6 +73,7 @@ class Restored:
             "astray": self.astray,
             "reading": self.reading.as_json(),
             "proof": self.proof.as_json() if self.proof else None,
+            "at": self.at.isoformat() if self.at else None,
         }
 
 
@@ -88,7 +92,7 @@ def restore(
     :raises RouterUnreachable: no node answered until the deadline
     :raises RouterError: no node could be written until the deadline
     """
-    moved = False
+    tried: list[_Write] = []
     failure: RouterError | None = None
     reading: Reading | None = None
     for _ in ports.deadline(ports.service.release.restore_within).tries():
@@ -96,7 +100,7 @@ def restore(
         if reading.reachable and (refused := _not_to_move(reading, run, still)):
             return refused
         try:
-            moved = _back(ports, reading, f"{by}: {why}") or moved
+            _back(ports, reading, f"{by}: {why}", tried)
         except RouterError as error:  # a conflict, or a node lost half-way: read again, try again
             ports.log(f"restore goes on: {error}")
             failure = error
@@ -106,7 +110,24 @@ def restore(
             break
     if failure or reading is None or reading.stamp is None:
         raise failure or RouterUnreachable("no node answered", service=ports.name)
-    return _told(ports, reading, reading.stamp, moved=moved)
+    # Of two that wrote at once, on different nodes, the one whose words stand in the truth has moved the traffic.
+    moved = next((write for write in tried if write.stands_in(reading.stamp)), None)
+    if moved is None:
+        return _told(ports, reading, reading.stamp)
+    at = ports.now()
+    tell(ports, "stranded" if reading.stamp.phase is Phase.STRANDED else "restored", reading, moved.was, by, why)
+    return replace(_told(ports, reading, reading.stamp, moved=True), at=at)
+
+
+@dataclass(frozen=True)
+class _Write:
+    """A write that was tried; whether it took hold, only the router knows."""
+
+    was: Phase
+    stamp: Stamp
+
+    def stands_in(self, truth: Stamp) -> bool:
+        return (truth.identity, truth.as_fields()["at"]) == (self.stamp.identity, self.stamp.as_fields()["at"])
 
 
 def _not_to_move(reading: Reading, run: str | None, still: Callable[[Stamp], bool]) -> Restored | None:
@@ -122,15 +143,15 @@ def _not_to_move(reading: Reading, run: str | None, still: Callable[[Stamp], boo
     return None
 
 
-def _back(ports: Ports, reading: Reading, why: str) -> bool:
-    """Write once; tell whether it was this restore that moved the traffic."""
+def _back(ports: Ports, reading: Reading, why: str, tried: list[_Write]) -> None:
+    """Write once, and note it; or help nodes that lag behind somebody else's restore."""
     stamp = reading.stamp
     if stamp is None:
         raise RouterUnreachable(reading.says(), service=ports.name, part="restore", next_step="the guard tries again")
     if stamp.phase.way_back:  # somebody was faster, or a node was not reached: help those that lag
         if reading.lagging and isinstance(ports.router, CatchesUp):
             ports.router.catch_up()
-        return False
+        return
     color, phase = _destination(ports, reading, stamp)
     back = replace(
         stamp,
@@ -142,8 +163,8 @@ def _back(ports: Ports, reading: Reading, why: str) -> bool:
         at=ports.now(),
         why=why,
     )
+    tried.append(_Write(stamp.phase, back))
     ports.router.shift(Split.whole_on(color), stamp.identity, back)
-    return True
 
 
 def _destination(ports: Ports, reading: Reading, stamp: Stamp) -> tuple[Color, Phase]:
@@ -167,7 +188,7 @@ def serves(ports: Ports, reading: Reading, color: Color) -> bool:
     return False
 
 
-def _told(ports: Ports, reading: Reading, stamp: Stamp, *, moved: bool) -> Restored:
+def _told(ports: Ports, reading: Reading, stamp: Stamp, *, moved: bool = False) -> Restored:
     outcome: Outcome = "stranded" if stamp.phase is Phase.STRANDED else "restored" if moved else "already"
     proof = _proof(ports, reading.split) if reading.split else None
     says = f"{'already restored' if outcome == 'already' else outcome}: {reading.says()} ({stamp.why})" + (

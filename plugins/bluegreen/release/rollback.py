@@ -5,6 +5,7 @@ from __future__ import annotations
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotProven, NotServing, ReleaseRefused
 from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.release.notify import tell
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored, restore, serves
 from bluegreen.release.roles import roles_back
@@ -34,7 +35,7 @@ def rollback(ports: Ports, run: str, why: str, by: str) -> Restored:
         if found.outcome != "finished":
             return _back(ports, found)
         stamp = found.reading.stamp or stamp  # it settled in between
-    return _back_from_settled(ports, stamp, run, f"{by}: {why}")
+    return _back_from_settled(ports, stamp, run, why, by)
 
 
 def _back(ports: Ports, found: Restored) -> Restored:
@@ -44,18 +45,20 @@ def _back(ports: Ports, found: Restored) -> Restored:
     return found
 
 
-def _back_from_settled(ports: Ports, stamp: Stamp, run: str, why: str) -> Restored:
+def _back_from_settled(ports: Ports, stamp: Stamp, run: str, why: str, by: str) -> Restored:
     old = _kept(ports, stamp)
-    epoch = stamp.epoch + 1
-    back = Stamp(epoch, f"{run}@{epoch}", "rollback", Phase.RESTORED, old, stamp.versions, at=ports.now(), why=why)
+    epoch, said = stamp.epoch + 1, f"{by}: {why}"
+    back = Stamp(epoch, f"{run}@{epoch}", "rollback", Phase.RESTORED, old, stamp.versions, at=ports.now(), why=said)
     reading = ports.router.shift(Split.whole_on(old), stamp.identity, back)
+    at = ports.now()
+    tell(ports, "rolled_back", reading, Phase.SETTLED, by, why)
     proof = ports.prove(Split.whole_on(old))
     says = f"rolled back: {reading.says()}; {proof.says}: {proof.reason}"
     ports.log(says)
     if proof.proven is False:
         raise NotProven(proof.reason, service=ports.name, part="rollback", next_step="see bluegreen check")
     astray = roles_back(ports, reading)
-    back_now = Restored("restored", reading, proof, f"{says}; {astray}" if astray else says, astray)
+    back_now = Restored("restored", reading, proof, f"{says}; {astray}" if astray else says, astray, at)
     back_now.need_roles(ports.name)
     return back_now
 

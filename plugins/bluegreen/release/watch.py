@@ -24,6 +24,7 @@ from bluegreen.core.errors import BlueGreenError, TrafficConflict
 from bluegreen.core.evidence import Counters, NodeCounters, Outlook, Verdict
 from bluegreen.core.ports import Counts, Renews
 from bluegreen.release.evidence import Evidence
+from bluegreen.release.last_answer import looked_at
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored, restore
 
@@ -78,7 +79,8 @@ class WatchEnd(BaseModel):
     :param verdict: the numbers
     :param verdict_at: when it was clear
     :param restored: what the restore did, for ``unhealthy``
-    :param restored_at: when that was done
+    :param restored_at: when the traffic was back
+    :param last_answer: when the new color answered last, for ``unhealthy``
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,6 +93,7 @@ class WatchEnd(BaseModel):
     verdict_at: AwareDatetime
     restored: Mapping[str, Any] | None = None
     restored_at: AwareDatetime | None = None
+    last_answer: Mapping[str, Any] | None = None
 
 
 def baseline(ports: Ports) -> dict[str, Any]:
@@ -120,8 +123,9 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     end = _end(spec, str(found.says), found.reason, found.as_json(), at)
     if found.says is Outlook.HEALTHY:
         return end
-    back = await in_thread(lambda: _restore(ports, spec, found.reason))
-    return end.model_copy(update={"restored": back.as_json(), "restored_at": ports.now()})
+    back, last = await looked_at(ports, lambda: in_thread(lambda: _restore(ports, spec, found.reason)))
+    seen = {"restored_at": back.at or ports.now(), "last_answer": last.as_json() if last else None}
+    return end.model_copy(update={"restored": back.as_json(), **seen})
 
 
 def _end(spec: WatchSpec, says: str, reason: str, verdict: Mapping[str, Any], at: datetime) -> WatchEnd:

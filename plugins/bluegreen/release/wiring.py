@@ -11,7 +11,8 @@ from bluegreen.core.colors import Split
 from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import Secrets
 from bluegreen.deployers.registry import make_deployer
-from bluegreen.release.ports import Log, Ports, say
+from bluegreen.release.notify import Webhook
+from bluegreen.release.ports import Log, Ports, say, tell_nobody
 from bluegreen.routers.registry import make_router
 
 
@@ -27,8 +28,10 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
         credentials = secrets(service.entry.connection) if service.entry.connection else None
         return prove(service.entry, {node.name: node.entry for node in service.router.nodes}, split, credentials)
 
+    webhook = service.notify.webhook
+    tell = Webhook(webhook, secrets, log) if webhook else tell_nobody
     router, deployer = make_router(service, secrets), make_deployer(service, secrets)
-    return Ports(service, router, deployer, prover, log, source=make_source(service, secrets))
+    return Ports(service, router, deployer, prover, log, source=make_source(service, secrets), tell=tell)
 
 
 def union(service: Service, frozen: Iterable[Service]) -> Service:

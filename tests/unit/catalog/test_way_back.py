@@ -17,6 +17,7 @@ SHOP = (Path(__file__).resolve().parents[3] / "include/services/shop.yaml").read
         ("  timeout: 10m\n", "  timeout: soon\n"),
         ("tags: [demo]", "tags: demo"),
         ("smoke:", "smokes:"),
+        ("webhook: null", "webhook: https://hooks.example/1"),
     ],
 )
 def test_a_break_elsewhere_leaves_the_way_back(tmp_path, found, broken):
@@ -46,3 +47,10 @@ def test_a_break_in_what_a_restore_needs_is_no_way_back(tmp_path, found, broken)
 
 def test_a_file_that_is_gone_has_no_way_back(tmp_path):
     assert load_way_back(tmp_path / "shop.yaml") is None
+
+
+@pytest.mark.parametrize(("webhook", "told"), [("shop_webhook", "shop_webhook"), ("https://hooks.example/1", None)])
+def test_people_are_told_of_a_restore_by_a_broken_file_where_that_part_is_sound(tmp_path, webhook, told):
+    path = tmp_path / "shop.yaml"
+    path.write_text(SHOP.replace("webhook: null", f"webhook: {webhook}").replace("canary:", "canaries:"))
+    assert load_way_back(path).notify.webhook == told

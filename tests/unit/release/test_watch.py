@@ -35,6 +35,7 @@ class RealTime(World):
         self.errors = dict.fromkeys(Color, 0.0)
         self.flows = True
         self.began = time.monotonic()
+        self.counted = {}
 
     def ports(self, service: Service = SERVICE):
         ports = super().ports(service)
@@ -44,14 +45,17 @@ class RealTime(World):
             if not self.flows:
                 return {}
             n = int((time.monotonic() - self.began) * 1000)
-            return {
-                node.name: {c: Counters(n, int(n * self.errors[c]), 0, node.health[c].ready, 2, 5.0) for c in Color}
-                for node in self.nodes
-                if node.reachable
-            }
+            return {node.name: {c: self.counter(node, c, n) for c in Color} for node in self.nodes if node.reachable}
 
         router.counters = counters
         return type(ports)(service, router, ports.deployer, self.prove, self.said.append)
+
+    def counter(self, node, color, n):
+        """A color without a share answers nothing more."""
+        if node.split.share(color) or (node.name, color) not in self.counted:
+            self.counted[node.name, color] = n
+        n = self.counted[node.name, color]
+        return Counters(n, int(n * self.errors[color]), 0, node.health[color].ready, 2, 5.0)
 
 
 def canary(world: RealTime, service: Service = SERVICE, lasts: float = 0.6):
