@@ -21,6 +21,7 @@ import asyncssh
 import psutil
 import pytest
 
+from bluegreen.catalog.models import Ssh
 from bluegreen.core.env_secrets import EnvironmentSecrets
 from bluegreen.core.errors import SecretMissing
 from bluegreen.core.ports import Credentials
@@ -359,6 +360,14 @@ def test_a_connection_that_is_missing_is_this_hosts_trouble_only(host: Sshd) -> 
     assert trouble(far, "refused").fact == "no login for 127.0.0.1: there is no such Airflow connection"
     with pytest.raises(Trouble):
         asyncio.run(far.acall("who"))
+
+
+def test_without_asyncssh_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ssh_session", "ssh_login"):
+        monkeypatch.delitem(sys.modules, f"bluegreen.hosts.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    said = trouble(place_of(Ssh(host="lb1"), far_program), "refused")
+    assert (said.fact, said.mend) == ("asyncssh is not installed here", "pip install 'airflow-blue-green[ssh]'")
 
 
 # Hosts that are away
