@@ -105,20 +105,6 @@ def text_of(path: str) -> str | None:
         return None
 
 
-def forbidden(path: Path) -> list[tuple[str, str]]:
-    """Return what this user may not, of what locking and replacing a file needs: fact and mend; nothing without it."""
-    found, lock, folder = [], Path(f"{path}.lock"), path.parent
-    if not path.exists():
-        return []
-    if not os.access(folder, os.W_OK | os.X_OK):
-        fact = f"user id {os.geteuid()} cannot write in {folder}: no shift could be made durable"
-        found.append((fact, "let it, or run where it may"))
-    if lock.exists() and not os.access(lock, os.R_OK):
-        fact = f"user id {os.geteuid()} cannot read {lock}: it could not lock the {path.name}"
-        found.append((fact, f"chmod a+r {lock}"))
-    return found
-
-
 def write_beside(path: Path, what: str, text: str) -> Path:
     """Write a new file beside the old one, with its owner and mode, and return where; ``rename`` puts it in place."""
     temporary = Path(f"{path}.new")
@@ -150,6 +136,21 @@ def _keep_owner(path: Path, target: int) -> None:
             with contextlib.suppress(PermissionError):
                 os.fchown(target, user, old.st_gid)
         os.fchmod(target, old.st_mode & 0o7777)
+
+
+def unwritable(path: Path, locked_as: Path | None = None) -> list[tuple[str, str]]:
+    """
+    Say, with the mend, what keeps this user from locking and replacing a file that is there.
+
+    :param locked_as: what ``locked`` gets, where it is not the file itself
+    """
+    lock, user, found = Path(f"{locked_as or path}.lock"), os.geteuid(), []
+    if path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
+        fact = f"user id {user} cannot write in {path.parent}: no shift could be made durable"
+        found.append((fact, "let it, or run where it may"))
+    if path.exists() and lock.exists() and not os.access(lock, os.R_OK):
+        found.append((f"user id {user} cannot read {lock}: it could not lock {path}", f"chmod a+r {lock}"))
+    return found
 
 
 @contextlib.contextmanager

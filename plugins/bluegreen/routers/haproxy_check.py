@@ -143,7 +143,7 @@ class NodeCheck:
             yield self._finding(fault.code, f"{where}: {fault.fact}", fault.mend, level)
 
     def _writable(self) -> Iterator[Finding]:
-        for fact, mend in self.place.call("forbidden", config=self.config):
+        for fact, mend in self.place.call("unwritable", config=self.config):
             yield self._finding("map-file-not-writable", fact, mend)
 
     def _proof_request(self, entry: models.Entry) -> Iterator[Finding]:

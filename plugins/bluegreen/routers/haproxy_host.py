@@ -364,9 +364,9 @@ def sound(config: Config) -> None:
     parse(load(map_file(config)), map_file(config))
 
 
-def forbidden(config: Config) -> list[tuple[str, str]]:
-    """Return what this user may not, of what a swap needs: fact and mend."""
-    return host_files.forbidden(map_file(config))
+def unwritable(config: Config) -> list[tuple[str, str]]:
+    """Return what keeps this user from locking and replacing the map file: fact and mend."""
+    return host_files.unwritable(map_file(config))
 
 
 FUNCTIONS = {
@@ -375,7 +375,7 @@ FUNCTIONS = {
     "make_ready": make_ready,
     "ask": ask,
     "sound": sound,
-    "forbidden": forbidden,
+    "unwritable": unwritable,
     "text": host_files.text_of,
 }
 """What may be called from outside; see ``host_files.answer``."""
