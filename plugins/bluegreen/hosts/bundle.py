@@ -36,7 +36,8 @@ def text(program: ModuleType) -> str:
     """
     Return the program as one text for ``BOOT``; it answers each call, a line of JSON, with one line of JSON.
 
-    :param program: a module with ``FUNCTIONS`` that imports the standard library and ``hosts.host_*`` only
+    :param program: a module with ``FUNCTIONS`` that imports the standard library, ``hosts.host_*`` and its ``PARTS`` only
     """
-    sources = {module.__name__: inspect.getsource(module) for module in (*_SHARED, program)}
+    modules = (*_SHARED, *getattr(program, "PARTS", ()), program)
+    sources = {module.__name__: inspect.getsource(module) for module in modules}
     return _TEXT.format(sources=json.dumps(sources), program=program.__name__, shared=host_files.__name__)

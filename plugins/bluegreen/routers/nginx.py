@@ -20,7 +20,7 @@ from bluegreen.core.reading import Health, NodeReading
 from bluegreen.hosts import host_seen
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.hosts.places import Here
-from bluegreen.routers import nginx_check, nginx_config, nginx_host
+from bluegreen.routers import nginx_check, nginx_config, nginx_host, nginx_include
 from bluegreen.routers.hosted import HostedNode, HostedRouter
 
 
@@ -56,7 +56,7 @@ class NginxRouter(HostedRouter):
 class NginxMember(HostedNode):
     """One nginx node of one service."""
 
-    mend_stamp = nginx_host.MEND_STAMP
+    mend_stamp = nginx_include.MEND_STAMP
     kind, file = "nginx", "nginx.conf"
     mend_health = "see why they do not answer their health path from the node's host"
 
@@ -78,7 +78,7 @@ class NginxMember(HostedNode):
         with self.errors():
             dump = self.place.call("dump", config=self.config)
         if dump["lost"]:
-            raise self.refused(dump["lost"], nginx_host.INITIAL)
+            raise self.refused(dump["lost"], nginx_include.INITIAL)
         if dump["broken"]:
             raise self.refused(dump["broken"], "let who changed it mend it; until then nginx takes no reload")
         found = nginx_config.Configuration.of(dump["text"])

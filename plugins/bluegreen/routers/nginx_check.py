@@ -11,7 +11,7 @@ from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.routers import nginx_config, nginx_host
+from bluegreen.routers import nginx_config, nginx_host, nginx_include
 from bluegreen.routers.hosted import HostedNode
 from bluegreen.routers.nginx_config import Configuration, Directive
 from bluegreen.routers.node_check import NodeCheck
@@ -53,7 +53,7 @@ class NginxCheck(NodeCheck):
             dump = self._call("dump")
             if dump["lost"]:
                 fact = f"{dump['lost']}: the split would not survive a reload"
-                yield self.finding("include-file", fact, nginx_host.INITIAL)
+                yield self.finding("include-file", fact, nginx_include.INITIAL)
             if dump["broken"]:
                 yield self._broken(dump["broken"])
             else:

@@ -18,23 +18,16 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from bluegreen.hosts import host_files, host_seen, host_stamp
 from bluegreen.hosts.host_files import Trouble, locked, rename, write_beside
+from bluegreen.routers import nginx_include
+from bluegreen.routers.nginx_include import INCLUDE, INITIAL, Config, Fields, loud, mark_in, parse, render
 
-Config = dict[str, Any]
-Fields = dict[str, str]
-
-INCLUDE = "include file"
-INITIAL = "write it anew, as `bluegreen lines` prints it"
-MEND_STAMP = "mend it; when no release is under way, take its `# stamp.` lines out"
-QUIET = ("lease", "why", "at")
-"""Words that a renewal may change: nginx need not know them, so that they cost no reload."""
 FRESH_ANSWERS = 20
 RELOAD_WITHIN = 10.0
 COMMAND_WITHIN = 30.0
-_PLAIN = "@:/+~,!()[] "  # what else of ASCII may stand in a stamp's word as it is
 _BROKEN = re.compile(
     r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(?P<words>.*?)(?: in (?P<file>/\S+):(?P<line>\d+))?$"
 )
@@ -86,8 +79,8 @@ def swap(config: Config, version: list[Any], fields: Fields) -> dict[str, Any]:
             raise before.lost
         wanted = host_stamp.with_later_lease(before.fields, fields)
         host_files.checkpoint("compared")
-        if before.settled and _loud(wanted) == _loud(before.fields):
-            mark = _mark_in(before.text or "")
+        if before.settled and loud(wanted) == loud(before.fields):
+            mark = mark_in(before.text or "")
             rename(write_beside(_path(config), INCLUDE, render(config, wanted, mark)), _path(config), INCLUDE)
         else:
             _replace(config, before, wanted)
@@ -121,7 +114,7 @@ def count(config: Config) -> dict[str, dict[str, Any]]:
     Connections that today's workers keep to a color without a share are idle: they never sent it a request.
     """
     running = runtime(config)
-    inode, start = _mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
+    inode, start = mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
     counted = host_seen.count_lines(config["log"], inode, start, config["backends"].values())
     if counted is None:
         raise Trouble(
@@ -139,62 +132,6 @@ def count(config: Config) -> dict[str, dict[str, Any]]:
 def unwritable(config: Config) -> list[tuple[str, str]]:
     """Say, with the mend, what keeps this user from a write."""
     return host_files.unwritable(_path(config), _lock(config))
-
-
-def render(config: Config, fields: Fields, mark: tuple[int, int] = (0, 0)) -> str:
-    """Return the include file; ``mark`` is the log's inode and the byte where this write's counts begin."""
-    name, green = config["service"].replace("-", "_"), fields["split"].partition("/")[2]
-    stamp = {key: word for key, word in fields.items() if "epoch" in fields}
-    shares = [f"{green}% {config['backends']['green']};"] if green not in ("0", "100") else []
-    shares += [f"* {config['backends']['green' if green == '100' else 'blue']};"]
-    known = {"split": fields["split"], **{key: word for key, word in stamp.items() if key not in ("why", "at")}}
-    lines = [
-        f"# The split of {config['service']} and its stamp, written whole by Airflow Blue-Green.",
-        *(f"# stamp.{key}={quote(word, _PLAIN)}" for key, word in stamp.items()),
-        "# log {}:{}".format(*mark),
-    ]
-    key = "$request_id"
-    if config.get("cookie"):  # a client that has the cookie keeps its color while green's share grows
-        key = f"${name}_key"
-        lines += _block(
-            f"map $cookie_{config['cookie']} {key}", [f"default $cookie_{config['cookie']};", '"" $request_id;']
-        )
-    lines += _block(f'split_clients "{key}" ${name}_pool', shares)
-    # An answer that no server has given has no color: what nginx says in the servers' place proves nothing.
-    colors = [f'"~^{_literal(backend)} .*[0-9]$" {color};' for color, backend in config["backends"].items()]
-    lines += _block(f'map "${name}_pool $upstream_header_time" ${name}_color', ['default "";', *colors])
-    lines += _block(f'map "" ${name}_status', [f'default "pid=$pid&{urlencode(known)}";'])
-    lines.append(f'log_format bluegreen_{name} "${name}_pool $status $request_time";')
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _literal(name: str) -> str:
-    return name.replace(".", "\\.")  # all that a name may hold and a pattern would read otherwise
-
-
-def _block(head: str, lines: list[str]) -> list[str]:
-    return [f"{head} {{", *(f"    {line}" for line in lines), "}"]
-
-
-def parse(config: Config, text: str) -> Fields:
-    """Return the split that nginx will route by after a reload as ``routed``, and the stamp's words."""
-    where = f"the {INCLUDE} {_path(config)}"
-    name = config["service"].replace("-", "_")
-    fields = {key: unquote(word) for key, word in re.findall(r"^# stamp\.(\w+)=(.*)$", text, re.MULTILINE)}
-    host_stamp.require_words(fields, f"the stamp of {where}", MEND_STAMP)
-    bare = re.sub(r"#.*", "", text)
-    block = re.search(rf"split_clients\s+\S+\s+\${name}_pool\s*\{{([^}}]*)\}}", bare)
-    if not block:
-        raise Trouble("refused", f"{where} is garbled: it has no split_clients for ${name}_pool", INITIAL)
-    green, rest = 0, 100
-    for line in filter(None, (" ".join(part.split()) for part in block[1].split(";"))):
-        found = re.fullmatch(r"(?:(\d{1,3})%|\*) (\S+)", line)
-        if not found or found[2] not in config["backends"].values():
-            fact = f"{where} is garbled: `{line};` is no whole per cent of {' or '.join(config['backends'].values())}"
-            raise Trouble("refused", fact, INITIAL)
-        share = int(found[1]) if found[1] else rest
-        green, rest = green + (share if found[2] == config["backends"]["green"] else 0), rest - share
-    return {"routed": f"{100 - green}/{green}", **fields}
 
 
 def runtime(config: Config) -> Fields:
@@ -236,10 +173,6 @@ def _lock(config: Config) -> Path:
     return _path(config).parent / "nginx"
 
 
-def _loud(fields: Fields) -> Fields:
-    return {key: word for key, word in fields.items() if key not in QUIET}
-
-
 def _state(config: Config) -> State:
     answers = [runtime(config) for _ in range(5)]
     routed = max(answers, key=lambda one: int(one.get("epoch", 0)))
@@ -258,7 +191,7 @@ def _state(config: Config) -> State:
 def _in_force(file: Fields, answer: Fields) -> bool:
     routed = {key: word for key, word in answer.items() if key != "pid"}
     wanted = {key: word for key, word in file.items() if key != "routed"}
-    return file["routed"] == routed["split"] and _loud({"split": file["routed"], **wanted}) == _loud(routed)
+    return file["routed"] == routed["split"] and loud({"split": file["routed"], **wanted}) == loud(routed)
 
 
 def _judge(file: Fields | None, routed: Fields) -> tuple[str, Fields]:
@@ -365,11 +298,6 @@ def _mark_here(config: Config) -> tuple[int, int]:
     return host_seen.log_end(config["log"])
 
 
-def _mark_in(text: str) -> tuple[int, int]:
-    found = re.search(r"^# log (\d+):(\d+)$", text, re.MULTILINE)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     words = " ".join(command)
     try:
@@ -410,3 +338,5 @@ def _broken(config: Config, said: str) -> Trouble:
 
 FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "unwritable": unwritable}
 """What may be called from outside; see ``host_files.answer``."""
+PARTS = (nginx_include,)
+"""What else of ours a far host needs; see ``hosts.bundle``."""
