@@ -84,7 +84,7 @@ class NginxMember(HostedNode):
         found = nginx_config.Configuration.of(dump["text"])
         if self.config["include"] not in found.files:
             fact = f"nginx.conf does not include {self.config['include']}: a shift would change nothing"
-            raise self.refused(fact, nginx_host.status_lines(self.config))
+            raise self.refused(fact, nginx_include.status_lines(self.config))
         for backend in self.backends.values():
             if backend not in found.upstreams:
                 known = ", ".join(sorted(found.upstreams)) or "none"

@@ -11,7 +11,7 @@ from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.routers import nginx_config, nginx_host, nginx_include
+from bluegreen.routers import nginx_config, nginx_include
 from bluegreen.routers.hosted import HostedNode
 from bluegreen.routers.nginx_config import Configuration, Directive
 from bluegreen.routers.node_check import NodeCheck
@@ -94,11 +94,11 @@ class NginxCheck(NodeCheck):
             mend = "reload nginx to let it take the file, after a look at who changed which"
             yield self.finding("run-time-differs", found["detail"], mend)
         try:
-            counted = self._call("count")
+            seen = self._call("sights")
         except Trouble as trouble:
             yield self.finding("counters-missing", trouble.fact, trouble.mend)
             return
-        if any(one["in_flight"] is None for one in counted.values()):
+        if any(one["in_flight"] is None for one in seen.values()):
             fact = (
                 "nginx's connections cannot be seen: nobody knows what is in flight on a color, so a deploy is refused"
             )
@@ -109,7 +109,7 @@ class NginxCheck(NodeCheck):
         include = self.member.config["include"]
         if include not in found.files:
             fact = f"nginx.conf does not include {include}: a shift would change nothing"
-            yield self.finding("include-missing", fact, nginx_host.status_lines(self.member.config))
+            yield self.finding("include-missing", fact, nginx_include.status_lines(self.member.config))
         yield from self._upstreams(found)
         passes = found.all(*_PASSES)
         places = [one for one in passes if f"${self._name}_pool" in one.args[0]]

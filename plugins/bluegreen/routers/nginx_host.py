@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import os
 import re
 import subprocess
 import time
@@ -23,7 +24,7 @@ from urllib.parse import parse_qsl, urlsplit
 from bluegreen.hosts import host_files, host_seen, host_stamp
 from bluegreen.hosts.host_files import Trouble, locked, rename, write_beside
 from bluegreen.routers import nginx_include
-from bluegreen.routers.nginx_include import INCLUDE, INITIAL, Config, Fields, loud, mark_in, parse, render
+from bluegreen.routers.nginx_include import INCLUDE, INITIAL, Config, Fields, loud, mark_in, parse, render, status_lines
 
 FRESH_ANSWERS = 20
 RELOAD_WITHIN = 10.0
@@ -108,25 +109,38 @@ def dump(config: Config) -> dict[str, str]:
 
 
 def count(config: Config) -> dict[str, dict[str, Any]]:
+    """Count by backend: requests, errors and latency_ms of the log since the last write, in_flight, ready, total."""
+    found = sights(config)
+    inode, start = mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
+    counted = host_seen.count_lines(config["log"], inode, start, config["backends"].values())
+    if counted is None:
+        raise _no_log(config)
+    return {backend: {**counts, **found[backend]} for backend, counts in counted.items()}
+
+
+def sights(config: Config) -> dict[str, dict[str, Any]]:
     """
-    Count by backend: requests, errors and latency_ms of the log since the last write, in_flight, ready, total.
+    Look by backend, without counting: in_flight (None where it cannot be seen), ready, total.
 
     Connections that today's workers keep to a color without a share are idle: they never sent it a request.
     """
     running = runtime(config)
-    inode, start = mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
-    counted = host_seen.count_lines(config["log"], inode, start, config["backends"].values())
-    if counted is None:
-        raise Trouble(
-            "refused", f"the log {config['log']} cannot be read", "name nginx's log, and let this user read it"
-        )
-    pools, workers = _pools(config), _workers(int(running["pid"]))
+    if not os.access(config["log"], os.R_OK):
+        raise _no_log(config)
+    pools, workers, found = _pools(config), _workers(int(running["pid"])), {}
     for share, (_, backend) in zip(running["split"].split("/"), sorted(config["backends"].items())):  # noqa: B905 - 3.9
         busy = [pid for pid, current in (workers or {}).items() if share != "0" or not current]
-        counted[backend]["in_flight"] = host_seen.connections(busy, config["servers"][backend]) if workers else None
-        counted[backend]["ready"] = sum(status == host_seen.UP for status in pools[backend].values())
-        counted[backend]["total"] = len(pools[backend])
-    return counted
+        found[backend] = {
+            "in_flight": host_seen.connections(busy, config["servers"][backend]) if workers else None,
+            "ready": sum(status == host_seen.UP for status in pools[backend].values()),
+            "total": len(pools[backend]),
+        }
+    return found
+
+
+def _no_log(config: Config) -> Trouble:
+    mend = "name nginx's log as `log` of the node, and let this user read it"
+    return Trouble("refused", f"the log {config['log']} cannot be read", mend)
 
 
 def unwritable(config: Config) -> list[tuple[str, str]]:
@@ -153,15 +167,6 @@ def runtime(config: Config) -> Fields:
         fact = f"{config['status']} answers {status} {said[:80]!r}, wanted the split of {config['service']}"
         raise Trouble("refused", fact, status_lines(config))
     return found
-
-
-def status_lines(config: Config) -> str:
-    """Say what must stand in nginx's configuration for its run time to be read."""
-    url, name = urlsplit(config["status"]), config["service"].replace("-", "_")
-    return (
-        f"write `include {config['include']};` in http {{ }} and `location = {url.path or '/'} "
-        f"{{ return 200 ${name}_status; }}` in the server that listens on {url.netloc}, then reload nginx"
-    )
 
 
 def _path(config: Config) -> Path:
@@ -336,7 +341,7 @@ def _broken(config: Config, said: str) -> Trouble:
     return Trouble("refused", fact, "let who changed it mend it; until then nginx takes no reload")
 
 
-FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "unwritable": unwritable}
+FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "sights": sights, "unwritable": unwritable}
 """What may be called from outside; see ``host_files.answer``."""
 PARTS = (nginx_include,)
 """What else of ours a far host needs; see ``hosts.bundle``."""

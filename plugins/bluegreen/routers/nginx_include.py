@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from bluegreen.hosts import host_stamp
 from bluegreen.hosts.host_files import Trouble
@@ -70,6 +70,15 @@ def parse(config: Config, text: str) -> Fields:
         share = int(found[1]) if found[1] else rest
         green, rest = green + (share if found[2] == config["backends"]["green"] else 0), rest - share
     return {"routed": f"{100 - green}/{green}", **fields}
+
+
+def status_lines(config: Config) -> str:
+    """Say what must stand in nginx's configuration for its run time to be read."""
+    url, name = urlsplit(config["status"]), config["service"].replace("-", "_")
+    return (
+        f"write `include {config['include']};` in http {{ }} and `location = {url.path or '/'} "
+        f"{{ return 200 ${name}_status; }}` in the server that listens on {url.netloc}, then reload nginx"
+    )
 
 
 def loud(fields: Fields) -> Fields:

@@ -91,8 +91,12 @@ def test_nginx_configuration_broken_by_someone_else_in_the_middle_puts_the_old_f
     claim(rig.router())
     before = rig.nodes[0].include.read_bytes()
     at("renamed", lambda: breaks(rig.nodes[0]))
-    with pytest.raises(RouterRefused, match=r"shop: one: nginx configuration broken by someone else"):
-        canary(rig.router())
+    member, fields = (
+        rig.router().members[0],
+        Stamp(2, "run@1", "canary", Phase.CLAIMED).as_fields() | {"split": "90/10"},
+    )
+    with pytest.raises(Trouble, match="nginx configuration broken by someone else"):
+        nginx_host.swap(member.config, list(member.read().version), fields)
     assert rig.nodes[0].include.read_bytes() == before
     stands(rig, BLUE, 1)
     rig.nodes[0].write_config()
@@ -409,6 +413,26 @@ def test_two_services_on_one_nginx_do_not_mix(nginx_node: Any) -> None:
     for name in ("shop", "pay"):
         found = router(name).read()
         assert (found.split, found.stamp and found.stamp.epoch, found.settled) == (TENTH, 5, True)
+
+
+def test_services_of_one_nginx_wait_for_each_other(rig: Any, at: Any) -> None:
+    member = rig.router().members[0]
+    pay = {
+        **member.config,
+        "service": "pay",
+        "include": str(rig.nodes[0].include.parent / "pay.conf"),
+        "lock_timeout": 0.1,
+    }
+    said = []
+
+    def other() -> None:
+        with pytest.raises(Trouble, match="another writer holds") as error:
+            nginx_host.swap(pay, ["100/0"], {"split": "90/10"})
+        said.append(error.value.kind)
+
+    at("renamed", other)  # a test or a reload of the other one would be of this half-way state, too
+    claim(rig.router())
+    assert said == ["unreachable"]
 
 
 def test_another_write_between_our_read_and_ours(rig: Any) -> None:
