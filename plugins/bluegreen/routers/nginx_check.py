@@ -48,25 +48,28 @@ class NginxCheck(NodeCheck):
     mend_color = "add `add_header {header} $…_color always;` beside the proxy_pass; see that servers are up"
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that is found, the configuration first: a broken one cannot be read."""
-        try:
-            dump = self._call("dump")
-            if dump["lost"]:
-                fact = f"{dump['lost']}: the split would not survive a reload"
-                yield self.finding("include-file", fact, nginx_include.INITIAL)
-            if dump["broken"]:
-                yield self._broken(dump["broken"])
-            else:
-                yield from self._configuration(Configuration.of(dump["text"]), dump["version"])
-        except Trouble as trouble:
-            yield self.finding(f"command-{trouble.kind}", trouble.fact, trouble.mend)
-        try:
-            yield from self._state()
-        except Trouble as trouble:
-            yield self.finding(f"status-{trouble.kind}", trouble.fact, trouble.mend)
+        """Everything that is found; where one part cannot be asked, the others still are."""
+        parts = {"command": self._nginx, "status": self._state, "include": self._file}
+        for name, part in parts.items():
+            try:
+                yield from part()
+            except Trouble as trouble:
+                yield self.finding(f"{name}-{trouble.kind}", trouble.fact, trouble.mend)
+        yield from self.proof_request(self.node.entry)
+
+    def _nginx(self) -> Iterator[Finding]:
+        dump = self._call("dump")
+        if dump["lost"]:
+            fact = f"{dump['lost']}: the split would not survive a reload"
+            yield self.finding("include-file", fact, nginx_include.INITIAL)
+        if dump["broken"]:
+            yield self._broken(dump["broken"])
+        else:
+            yield from self._configuration(Configuration.of(dump["text"]), dump["version"])
+
+    def _file(self) -> Iterator[Finding]:
         for fact, mend in self._call("unwritable"):
             yield self.finding("include-not-writable", fact, mend)
-        yield from self.proof_request(self.node.entry)
 
     def _call(self, do: str) -> Any:
         return self.member.place.call(do, config=self.member.config)
