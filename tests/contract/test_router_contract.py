@@ -390,6 +390,7 @@ def test_counters_grow_by_color_and_count_5xx(rig: Any) -> None:
 
 @pytest.mark.needs("traffic")
 def test_counters_count_what_the_proxy_answers_in_the_servers_place(rig: Any) -> None:
+    claim(rig.router())
     rig.drain(Color.BLUE)
     before = _counts(rig, "one")[Color.BLUE]
     assert rig.probe(0, 5) == {"none": 5}

@@ -16,10 +16,13 @@ from bluegreen.cli.session import Folder, folder_of
 EXAMPLE = "Example: bluegreen init shop --entry http://lb --blue http://b --green http://g --node lb=lb:9999,/etc/shop.map,lb:80"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The service's name.", show_default=False)]
-Kind = Annotated[Literal["haproxy"], typer.Option("--router", help="What decides the split.")]
+Kind = Annotated[Literal["haproxy", "nginx"], typer.Option("--router", help="What decides the split.")]
 Url = Annotated[str, typer.Option("--entry", metavar="URL", help="Where users reach it, through the router.")]
 Nodes = Annotated[
-    list[str] | None, typer.Option("--node", metavar="SPEC", help="NAME=SOCKET,MAP,ENTRY[,FILE], each node.")
+    list[str] | None,
+    typer.Option(
+        "--node", metavar="SPEC", help="Each node: NAME=SOCKET,MAP,ENTRY[,FILE]; nginx: NAME=INCLUDE,STATUS,LOG,ENTRY."
+    ),
 ]
 Blue = Annotated[list[str] | None, typer.Option("--blue", metavar="URL", help="Each of blue's servers.")]
 Green = Annotated[list[str] | None, typer.Option("--green", metavar="URL", help="Each of green's servers.")]

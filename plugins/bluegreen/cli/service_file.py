@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +15,65 @@ from bluegreen.core.errors import ReleaseRefused
 
 
 @dataclass(frozen=True)
+class Kind:
+    """
+    What a kind of router wants to know of each node.
+
+    :param spec: the keys of a node, in the order of ``--node``
+    :param optional: how many of the last ones may be left out
+    :param example: a node
+    :param file: how its own configuration is called
+    :param hint: comment at ``nodes``
+    """
+
+    spec: tuple[str, ...]
+    optional: int
+    example: str
+    file: str
+    hint: str
+
+    @property
+    def form(self) -> str:
+        """How ``--node`` is written."""
+        return "NAME=" + ",".join(self.spec[: len(self.spec) - self.optional]).upper()
+
+
+KINDS = {
+    "haproxy": Kind(
+        ("socket", "map", "entry", "file"),
+        1,
+        "lb1=lb1:9999,/etc/haproxy/shop.map,lb1:80",
+        "haproxy.cfg",
+        "socket is a stats socket at level admin, a path on this host or host:port",
+    ),
+    "nginx": Kind(
+        ("include", "status", "log", "entry"),
+        0,
+        "lb1=/etc/nginx/bluegreen/shop.conf,http://127.0.0.1:9145/shop,/var/log/nginx/shop-bluegreen.log,lb1:80",
+        "nginx.conf",
+        "include, status and log as on the node's own host",
+    ),
+}
+_REMARKS = {
+    "file": "the same file as seen from here",
+    "entry": "where proof requests reach this node",
+    "include": "what nginx.conf includes; all services of one nginx in one folder",
+    "status": "answers what a worker runs by",
+    "log": "the counters come from it",
+}
+
+
+@dataclass(frozen=True)
 class NodeAnswer:
     """
     One node of the router.
 
     :param name: how reports call it
-    :param socket: its admin socket
-    :param map: its map file, as its own configuration names it
-    :param entry: host:port that proof requests go to
-    :param file: the map file as seen from here, empty where it is the same path
+    :param fields: its other keys, in the order of the file
     """
 
     name: str
-    socket: str
-    map: str
-    entry: str
-    file: str = ""
+    fields: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,11 +101,12 @@ class Answers:
         cls, name: str, router: str, entry: str, nodes: Sequence[str], blue: Sequence[str], green: Sequence[str]
     ) -> Answers:
         """Take what the options said, and ask for the rest."""
+        kind = KINDS[router]
         return cls(
             name,
             router,
             entry=entry or _ask("--entry", "Address that users reach it by (URL)"),
-            nodes=[node_of(one) for one in nodes or [_ask("--node", "First node (NAME=SOCKET,MAP,ENTRY)")]],
+            nodes=[node_of(one, kind) for one in nodes or [_ask("--node", f"First node ({kind.form})")]],
             blue=blue or [_ask("--blue", "First server of blue (URL)")],
             green=green or [_ask("--green", "First server of green (URL)")],
         )
@@ -74,29 +118,33 @@ def _ask(option: str, question: str) -> str:
     return str(typer.prompt(question, err=True)).strip()
 
 
-def node_of(text: str) -> NodeAnswer:
+def node_of(text: str, kind: Kind) -> NodeAnswer:
     """
-    Read ``name=socket,map,entry[,file]``.
+    Read ``name=`` and the kind's keys, with commas between.
 
     :raises ReleaseRefused: it is something else
     """
     name, _, rest = text.partition("=")
     parts = [part.strip() for part in rest.split(",")]
-    if not name or len(parts) not in (3, 4) or not all(parts):
-        step = "write NAME=SOCKET,MAP,ENTRY like lb1=lb1:9999,/etc/haproxy/shop.map,lb1:80"
+    least = len(kind.spec) - kind.optional
+    if not name or not least <= len(parts) <= len(kind.spec) or not all(parts):
+        step = f"write {kind.form} like {kind.example}"
         raise ReleaseRefused(f"found {text!r}", part="--node", next_step=step)
-    return NodeAnswer(name.strip(), *parts)
+    return NodeAnswer(name.strip(), dict(zip(kind.spec, parts, strict=False)))
 
 
 def service_file(answers: Answers) -> str:
     """Return the whole text."""
+    kind = KINDS[answers.router]
     return _TEMPLATE.format(
         first_line=FIRST_LINE,
         name=_yaml(answers.name),
         plain=answers.name,
         router=answers.router,
         entry=_yaml(answers.entry),
-        nodes="\n".join(_node(node) for node in answers.nodes),
+        hint=kind.hint,
+        file=kind.file,
+        nodes="\n".join(_node(node, kind) for node in answers.nodes),
         blue=_yaml(list(answers.blue)),
         green=_yaml(list(answers.green)),
     )
@@ -116,13 +164,14 @@ def write_new(path: Path, text: str) -> None:
         raise ReleaseRefused("is there already", part=str(path), next_step=step) from error
 
 
-def _node(node: NodeAnswer) -> str:
-    lines = [f"name: {_yaml(node.name)}", f"socket: {_yaml(node.socket)}", f"map: {_yaml(node.map)}"]
-    if node.file:
-        lines.append(f"file: {_yaml(node.file)} # the same file as seen from here")
-    else:
-        lines.append("# file: … # the same file as seen from here, where it is mounted elsewhere")
-    lines.append(f"entry: {_yaml(node.entry)} # where proof requests reach this node")
+def _node(node: NodeAnswer, kind: Kind) -> str:
+    lines = [f"name: {_yaml(node.name)}"]
+    for key in sorted(kind.spec, key=lambda key: key == "entry"):  # the entry last
+        remark = f" # {_REMARKS[key]}" if key in _REMARKS else ""
+        if key in node.fields:
+            lines.append(f"{key}: {_yaml(node.fields[key])}{remark}")
+        else:
+            lines.append(f"# {key}: …{remark}, where it is mounted elsewhere")
     return "    - " + "\n      ".join(lines)
 
 
@@ -134,7 +183,7 @@ def _yaml(value: str | list[str]) -> str:
 
 NEXT = """\
 {path} is written. Next:
-  bluegreen lines {name}    what to add to haproxy.cfg
+  bluegreen lines {name}    what to add to the router's own configuration
   bluegreen check {name}    whether it routes as it should
   bluegreen adopt {name}    before the first release"""
 
@@ -160,9 +209,9 @@ entry:
 # What decides the split. What to add to its configuration says: bluegreen lines {plain}
 router:
   type: {router}
-  nodes: # written in this order; socket is a stats socket at level admin, a path on this host or host:port
+  nodes: # written in this order; {hint}
 {nodes}
-  backends: # as haproxy.cfg calls them
+  backends: # as {file} calls them
     blue: {plain}-blue
     green: {plain}-green
 

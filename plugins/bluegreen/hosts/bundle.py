@@ -60,9 +60,10 @@ def text(program: ModuleType) -> str:
     It says ``READY`` and its Python's version, then answers each call, a line of JSON, with one line of JSON. What else
     it or its children print goes to standard error. It ends with its input.
 
-    :param program: a module with ``FUNCTIONS`` that imports the standard library and ``hosts.host_*`` only
+    :param program: a module with ``FUNCTIONS`` that imports the standard library, ``hosts.host_*`` and its ``PARTS`` only
     """
-    sources = {module.__name__: inspect.getsource(module) for module in (*_SHARED, program)}
+    modules = (*_SHARED, *getattr(program, "PARTS", ()), program)
+    sources = {module.__name__: inspect.getsource(module) for module in modules}
     load = _LOAD.format(
         ready=READY,
         oldest=OLDEST,

@@ -62,6 +62,12 @@ class HAProxyTrafficOperator(TrafficOperator):
     router_type: ClassVar[str | None] = "haproxy"
 
 
+class NginxTrafficOperator(TrafficOperator):
+    """Move a service's traffic through nginx; see ``TrafficOperator``."""
+
+    router_type: ClassVar[str | None] = "nginx"
+
+
 class ShiftOperator(BlueGreenOperator):
     """
     One step of a release: a share of the traffic for the new color.

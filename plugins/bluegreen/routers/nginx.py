@@ -20,7 +20,7 @@ from bluegreen.core.reading import Health, NodeReading
 from bluegreen.hosts import host_seen
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.hosts.places import Place, place_of
-from bluegreen.routers import nginx_check, nginx_config, nginx_host
+from bluegreen.routers import nginx_check, nginx_config, nginx_host, nginx_include
 from bluegreen.routers.hosted import HostedNode, HostedRouter
 
 
@@ -65,7 +65,7 @@ class NginxRouter(HostedRouter):
 class NginxMember(HostedNode):
     """One nginx node of one service."""
 
-    mend_stamp = nginx_host.MEND_STAMP
+    mend_stamp = nginx_include.MEND_STAMP
     kind, file = "nginx", "nginx.conf"
     mend_health = "see why they do not answer their health path from the node's host"
 
@@ -88,13 +88,13 @@ class NginxMember(HostedNode):
         with self.errors():
             dump = self.place.call("dump", config=self.config)
         if dump["lost"]:
-            raise self.refused(dump["lost"], nginx_host.INITIAL)
+            raise self.refused(dump["lost"], nginx_include.INITIAL)
         if dump["broken"]:
             raise self.refused(dump["broken"], "let who changed it mend it; until then nginx takes no reload")
         found = nginx_config.Configuration.of(dump["text"])
         if self.config["include"] not in found.files:
             fact = f"nginx.conf does not include {self.config['include']}: a shift would change nothing"
-            raise self.refused(fact, nginx_host.status_lines(self.config))
+            raise self.refused(fact, nginx_include.status_lines(self.config))
         for backend in self.backends.values():
             if backend not in found.upstreams:
                 known = ", ".join(sorted(found.upstreams)) or "none"

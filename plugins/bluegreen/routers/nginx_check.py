@@ -11,7 +11,7 @@ from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.routers import nginx_config, nginx_host
+from bluegreen.routers import nginx_config, nginx_include
 from bluegreen.routers.hosted import HostedNode
 from bluegreen.routers.nginx_config import Configuration, Directive
 from bluegreen.routers.node_check import NodeCheck
@@ -50,25 +50,28 @@ class NginxCheck(NodeCheck):
     mend_color = "add `add_header {header} $…_color always;` beside the proxy_pass; see that servers are up"
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that is found, the configuration first: a broken one cannot be read."""
-        try:
-            dump = self._call("dump")
-            if dump["lost"]:
-                fact = f"{dump['lost']}: the split would not survive a reload"
-                yield self.finding("include-file", fact, nginx_host.INITIAL)
-            if dump["broken"]:
-                yield self._broken(dump["broken"])
-            else:
-                yield from self._configuration(Configuration.of(dump["text"]), dump["version"])
-        except Trouble as trouble:
-            yield self.finding(f"command-{trouble.kind}", trouble.fact, trouble.mend)
-        try:
-            yield from self._state()
-        except Trouble as trouble:
-            yield self.finding(f"status-{trouble.kind}", trouble.fact, trouble.mend)
+        """Everything that is found; where one part cannot be asked, the others still are."""
+        parts = {"command": self._nginx, "status": self._state, "include": self._file}
+        for name, part in parts.items():
+            try:
+                yield from part()
+            except Trouble as trouble:
+                yield self.finding(f"{name}-{trouble.kind}", trouble.fact, trouble.mend)
+        yield from self.proof_request(self.node.entry)
+
+    def _nginx(self) -> Iterator[Finding]:
+        dump = self._call("dump")
+        if dump["lost"]:
+            fact = f"{dump['lost']}: the split would not survive a reload"
+            yield self.finding("include-file", fact, nginx_include.INITIAL)
+        if dump["broken"]:
+            yield self._broken(dump["broken"])
+        else:
+            yield from self._configuration(Configuration.of(dump["text"]), dump["version"])
+
+    def _file(self) -> Iterator[Finding]:
         for fact, mend in self._call("unwritable"):
             yield self.finding("include-not-writable", fact, mend)
-        yield from self.proof_request(self.node.entry)
 
     def _call(self, do: str) -> Any:
         return self.place.call(do, config=self.member.config)
@@ -96,11 +99,11 @@ class NginxCheck(NodeCheck):
             mend = "reload nginx to let it take the file, after a look at who changed which"
             yield self.finding("run-time-differs", found["detail"], mend)
         try:
-            counted = self._call("count")
+            seen = self._call("sights")
         except Trouble as trouble:
             yield self.finding("counters-missing", trouble.fact, trouble.mend)
             return
-        if any(one["in_flight"] is None for one in counted.values()):
+        if any(one["in_flight"] is None for one in seen.values()):
             fact = (
                 "nginx's connections cannot be seen: nobody knows what is in flight on a color, so a deploy is refused"
             )
@@ -111,7 +114,7 @@ class NginxCheck(NodeCheck):
         include = self.member.config["include"]
         if include not in found.files:
             fact = f"nginx.conf does not include {include}: a shift would change nothing"
-            yield self.finding("include-missing", fact, nginx_host.status_lines(self.member.config))
+            yield self.finding("include-missing", fact, nginx_include.status_lines(self.member.config))
         yield from self._upstreams(found)
         passes = found.all(*_PASSES)
         places = [one for one in passes if f"${self._name}_pool" in one.args[0]]

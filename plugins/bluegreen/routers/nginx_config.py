@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
-from bluegreen.routers import nginx_host
+from bluegreen.routers import nginx_include
 
 KEEPALIVE_MIN = 5
 """Seconds that an old worker keeps an idle client after a reload, as the lines recommend."""
 STATUS_TIMEOUT = 1.0
 
 
-def host_config(service: models.Service, router: models.NginxRouter, node: models.NginxNode) -> nginx_host.Config:
+def host_config(service: models.Service, router: models.NginxRouter, node: models.NginxNode) -> nginx_include.Config:
     """Return what ``nginx_host`` wants to know of a node."""
     return {
         "service": service.service,
@@ -210,7 +210,7 @@ def _lines(service: models.Service, router: models.NginxRouter, nodes: Sequence[
         path=status.path or "/",
         split=_SPLIT,
         green=router.backends[Color.GREEN],
-        initial=nginx_host.render(config, {"split": "100/0"}),
+        initial=nginx_include.render(config, {"split": "100/0"}),
     )
 
 

@@ -13,28 +13,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import os
 import re
 import subprocess
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from bluegreen.hosts import host_files, host_seen, host_stamp
 from bluegreen.hosts.host_files import Trouble, locked, rename, write_beside
+from bluegreen.routers import nginx_include
+from bluegreen.routers.nginx_include import INCLUDE, INITIAL, Config, Fields, loud, mark_in, parse, render, status_lines
 
-Config = dict[str, Any]
-Fields = dict[str, str]
-
-INCLUDE = "include file"
-INITIAL = "write it anew, as `bluegreen lines` prints it"
-MEND_STAMP = "mend it; when no release is under way, take its `# stamp.` lines out"
-QUIET = ("lease", "why", "at")
-"""Words that a renewal may change: nginx need not know them, so that they cost no reload."""
 FRESH_ANSWERS = 20
 RELOAD_WITHIN = 10.0
 COMMAND_WITHIN = 30.0
-_PLAIN = "@:/+~,!()[] "  # what else of ASCII may stand in a stamp's word as it is
 _BROKEN = re.compile(
     r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(?P<words>.*?)(?: in (?P<file>/\S+):(?P<line>\d+))?$"
 )
@@ -86,8 +80,8 @@ def swap(config: Config, version: list[Any], fields: Fields) -> dict[str, Any]:
             raise before.lost
         wanted = host_stamp.with_later_lease(before.fields, fields)
         host_files.checkpoint("compared")
-        if before.settled and _loud(wanted) == _loud(before.fields):
-            mark = _mark_in(before.text or "")
+        if before.settled and loud(wanted) == loud(before.fields):
+            mark = mark_in(before.text or "")
             rename(write_beside(_path(config), INCLUDE, render(config, wanted, mark)), _path(config), INCLUDE)
         else:
             _replace(config, before, wanted)
@@ -115,86 +109,43 @@ def dump(config: Config) -> dict[str, str]:
 
 
 def count(config: Config) -> dict[str, dict[str, Any]]:
+    """Count by backend: requests, errors and latency_ms of the log since the last write, in_flight, ready, total."""
+    found = sights(config)
+    inode, start = mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
+    counted = host_seen.count_lines(config["log"], inode, start, config["backends"].values())
+    if counted is None:
+        raise _no_log(config)
+    return {backend: {**counts, **found[backend]} for backend, counts in counted.items()}
+
+
+def sights(config: Config) -> dict[str, dict[str, Any]]:
     """
-    Count by backend: requests, errors and latency_ms of the log since the last write, in_flight, ready, total.
+    Look by backend, without counting: in_flight (None where it cannot be seen), ready, total.
 
     Connections that today's workers keep to a color without a share are idle: they never sent it a request.
     """
     running = runtime(config)
-    inode, start = _mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
-    counted = host_seen.count_lines(config["log"], inode, start, config["backends"].values())
-    if counted is None:
-        raise Trouble(
-            "refused", f"the log {config['log']} cannot be read", "name nginx's log, and let this user read it"
-        )
-    pools, workers = _pools(config), _workers(int(running["pid"]))
+    if not os.access(config["log"], os.R_OK):
+        raise _no_log(config)
+    pools, workers, found = _pools(config), _workers(int(running["pid"])), {}
     for share, (_, backend) in zip(running["split"].split("/"), sorted(config["backends"].items())):  # noqa: B905 - 3.9
         busy = [pid for pid, current in (workers or {}).items() if share != "0" or not current]
-        counted[backend]["in_flight"] = host_seen.connections(busy, config["servers"][backend]) if workers else None
-        counted[backend]["ready"] = sum(status == host_seen.UP for status in pools[backend].values())
-        counted[backend]["total"] = len(pools[backend])
-    return counted
+        found[backend] = {
+            "in_flight": host_seen.connections(busy, config["servers"][backend]) if workers else None,
+            "ready": sum(status == host_seen.UP for status in pools[backend].values()),
+            "total": len(pools[backend]),
+        }
+    return found
+
+
+def _no_log(config: Config) -> Trouble:
+    mend = "name nginx's log as `log` of the node, and let this user read it"
+    return Trouble("refused", f"the log {config['log']} cannot be read", mend)
 
 
 def unwritable(config: Config) -> list[tuple[str, str]]:
     """Say, with the mend, what keeps this user from a write."""
     return host_files.unwritable(_path(config), _lock(config))
-
-
-def render(config: Config, fields: Fields, mark: tuple[int, int] = (0, 0)) -> str:
-    """Return the include file; ``mark`` is the log's inode and the byte where this write's counts begin."""
-    name, green = config["service"].replace("-", "_"), fields["split"].partition("/")[2]
-    stamp = {key: word for key, word in fields.items() if "epoch" in fields}
-    shares = [f"{green}% {config['backends']['green']};"] if green not in ("0", "100") else []
-    shares += [f"* {config['backends']['green' if green == '100' else 'blue']};"]
-    known = {"split": fields["split"], **{key: word for key, word in stamp.items() if key not in ("why", "at")}}
-    lines = [
-        f"# The split of {config['service']} and its stamp, written whole by Airflow Blue-Green.",
-        *(f"# stamp.{key}={quote(word, _PLAIN)}" for key, word in stamp.items()),
-        "# log {}:{}".format(*mark),
-    ]
-    key = "$request_id"
-    if config.get("cookie"):  # a client that has the cookie keeps its color while green's share grows
-        key = f"${name}_key"
-        lines += _block(
-            f"map $cookie_{config['cookie']} {key}", [f"default $cookie_{config['cookie']};", '"" $request_id;']
-        )
-    lines += _block(f'split_clients "{key}" ${name}_pool', shares)
-    # An answer that no server has given has no color: what nginx says in the servers' place proves nothing.
-    colors = [f'"~^{_literal(backend)} .*[0-9]$" {color};' for color, backend in config["backends"].items()]
-    lines += _block(f'map "${name}_pool $upstream_header_time" ${name}_color', ['default "";', *colors])
-    lines += _block(f'map "" ${name}_status', [f'default "pid=$pid&{urlencode(known)}";'])
-    lines.append(f'log_format bluegreen_{name} "${name}_pool $status $request_time";')
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _literal(name: str) -> str:
-    return name.replace(".", "\\.")  # all that a name may hold and a pattern would read otherwise
-
-
-def _block(head: str, lines: list[str]) -> list[str]:
-    return [f"{head} {{", *(f"    {line}" for line in lines), "}"]
-
-
-def parse(config: Config, text: str) -> Fields:
-    """Return the split that nginx will route by after a reload as ``routed``, and the stamp's words."""
-    where = f"the {INCLUDE} {_path(config)}"
-    name = config["service"].replace("-", "_")
-    fields = {key: unquote(word) for key, word in re.findall(r"^# stamp\.(\w+)=(.*)$", text, re.MULTILINE)}
-    host_stamp.require_words(fields, f"the stamp of {where}", MEND_STAMP)
-    bare = re.sub(r"#.*", "", text)
-    block = re.search(rf"split_clients\s+\S+\s+\${name}_pool\s*\{{([^}}]*)\}}", bare)
-    if not block:
-        raise Trouble("refused", f"{where} is garbled: it has no split_clients for ${name}_pool", INITIAL)
-    green, rest = 0, 100
-    for line in filter(None, (" ".join(part.split()) for part in block[1].split(";"))):
-        found = re.fullmatch(r"(?:(\d{1,3})%|\*) (\S+)", line)
-        if not found or found[2] not in config["backends"].values():
-            fact = f"{where} is garbled: `{line};` is no whole per cent of {' or '.join(config['backends'].values())}"
-            raise Trouble("refused", fact, INITIAL)
-        share = int(found[1]) if found[1] else rest
-        green, rest = green + (share if found[2] == config["backends"]["green"] else 0), rest - share
-    return {"routed": f"{100 - green}/{green}", **fields}
 
 
 def runtime(config: Config) -> Fields:
@@ -218,15 +169,6 @@ def runtime(config: Config) -> Fields:
     return found
 
 
-def status_lines(config: Config) -> str:
-    """Say what must stand in nginx's configuration for its run time to be read."""
-    url, name = urlsplit(config["status"]), config["service"].replace("-", "_")
-    return (
-        f"write `include {config['include']};` in http {{ }} and `location = {url.path or '/'} "
-        f"{{ return 200 ${name}_status; }}` in the server that listens on {url.netloc}, then reload nginx"
-    )
-
-
 def _path(config: Config) -> Path:
     return Path(config["include"]).resolve()
 
@@ -234,10 +176,6 @@ def _path(config: Config) -> Path:
 def _lock(config: Config) -> Path:
     # A reload and a test are of the whole nginx: one lock for all services with includes in this folder.
     return _path(config).parent / "nginx"
-
-
-def _loud(fields: Fields) -> Fields:
-    return {key: word for key, word in fields.items() if key not in QUIET}
 
 
 def _state(config: Config) -> State:
@@ -258,7 +196,7 @@ def _state(config: Config) -> State:
 def _in_force(file: Fields, answer: Fields) -> bool:
     routed = {key: word for key, word in answer.items() if key != "pid"}
     wanted = {key: word for key, word in file.items() if key != "routed"}
-    return file["routed"] == routed["split"] and _loud({"split": file["routed"], **wanted}) == _loud(routed)
+    return file["routed"] == routed["split"] and loud({"split": file["routed"], **wanted}) == loud(routed)
 
 
 def _judge(file: Fields | None, routed: Fields) -> tuple[str, Fields]:
@@ -365,11 +303,6 @@ def _mark_here(config: Config) -> tuple[int, int]:
     return host_seen.log_end(config["log"])
 
 
-def _mark_in(text: str) -> tuple[int, int]:
-    found = re.search(r"^# log (\d+):(\d+)$", text, re.MULTILINE)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     words = " ".join(command)
     try:
@@ -408,5 +341,7 @@ def _broken(config: Config, said: str) -> Trouble:
     return Trouble("refused", fact, "let who changed it mend it; until then nginx takes no reload")
 
 
-FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "unwritable": unwritable}
+FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "sights": sights, "unwritable": unwritable}
 """What may be called from outside; see ``host_files.answer``."""
+PARTS = (nginx_include,)
+"""What else of ours a far host needs; see ``hosts.bundle``."""

@@ -129,10 +129,10 @@ BAD = {
     "unknown kind": (
         "type: haproxy",
         "type: hapoxy",
-        ":6: router.type: found 'hapoxy', allowed haproxy; did you mean 'haproxy'?",
+        ":6: router.type: found 'hapoxy', allowed haproxy, nginx; did you mean 'haproxy'?",
     ),
-    "no kind": ("  type: haproxy\n", "", ":6: router.type: the key 'type' is missing; allowed haproxy"),
-    "kind is a number": ("type: haproxy", "type: 5", ":6: router.type: found 5, allowed haproxy"),
+    "no kind": ("  type: haproxy\n", "", ":6: router.type: the key 'type' is missing; allowed haproxy, nginx"),
+    "kind is a number": ("type: haproxy", "type: 5", ":6: router.type: found 5, allowed haproxy, nginx"),
     "no mapping": (
         "health:\n  status: 200",
         "health: fine",

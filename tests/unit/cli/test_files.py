@@ -65,7 +65,7 @@ def test_init_writes_where_it_is_told(run, folder):
         (("Shop", *ANSWERS), "service: found 'Shop', allowed a name of lower-case letters"),
         (("shop", *ANSWERS, "--blue", "b3"), "colors.blue.targets[2]: found 'b3', wanted an address like"),
         (("shop", *ANSWERS, "--out", "other.yaml"), "service: found 'shop' in a file that is called other.yaml"),
-        (("shop", *ANSWERS, "--router", "nginx"), "Invalid value for '--router'"),
+        (("shop", *ANSWERS, "--router", "envoy"), "Invalid value for '--router'"),
     ],
 )
 def test_init_refuses_wrong_input_and_writes_nothing(run, folder, words, said):
@@ -100,6 +100,28 @@ def test_lines_are_those_of_the_router(run):
     assert found.code == 0
     assert "default_backend shop-blue" in found.out
     assert "X-Release-Color green" in found.out
+
+
+NGINX = (
+    *("--router", "nginx", "--entry", "https://pay.example", "--blue", "http://b1:8000", "--green", "http://g1:8000"),
+    *("--node", "lb1=/etc/nginx/bluegreen/pay.conf,http://127.0.0.1:9145/pay,/var/log/nginx/pay.log,lb1:443"),
+)
+
+
+def test_init_and_lines_of_nginx(run, folder):
+    assert run("init", "pay", *NGINX).code == 0
+    service = load_file(folder / "pay.yaml")
+    node = service.router.nodes[0]
+    assert (str(node.include), node.status) == ("/etc/nginx/bluegreen/pay.conf", "http://127.0.0.1:9145/pay")
+    assert (str(node.log), node.entry) == ("/var/log/nginx/pay.log", "lb1:443")
+    assert max(map(len, (folder / "pay.yaml").read_text().splitlines())) <= 120
+    assert "proxy_pass http://$pay_pool;" in run("lines", "pay").out
+
+
+def test_init_says_how_a_node_of_nginx_is_written(run):
+    found = run("init", "pay", *NGINX[:-1], "lb1=/etc/nginx/pay.conf,http://127.0.0.1:9145/pay")
+    assert "--node: found 'lb1=/etc" in found.err
+    assert "write NAME=INCLUDE,STATUS,LOG,ENTRY like lb1=/etc/nginx/bluegreen/shop.conf," in found.err
 
 
 def test_schema_is_printed_or_written(run, tmp_path):

@@ -165,6 +165,37 @@ def test_one_trap_at_a_time(a_node: Any, code: str) -> None:
     assert all(one.mend for one in found)
 
 
+WEIGHTS = """
+backend blue-backend
+    balance roundrobin
+    option httpchk
+    server blue1 {blue[0]} check weight 90
+    server green1 {green[0]} check weight 10  # 10% tráfico canary
+"""
+
+
+def test_the_guides_weights_in_one_backend_are_named_with_why_not(a_node: Any, rig: Any) -> None:
+    node = a_node(extra_sections=WEIGHTS.format(**rig.backends.addresses)).start()
+    found = findings(router_of(node))
+    assert found.keys() == {"weights-in-one-backend"}
+    assert (
+        "blue-backend has servers of both colors, split by weights: blue1, green1"
+        in found["weights-in-one-backend"].fact
+    )
+    assert "lost at a reload" in found["weights-in-one-backend"].fact
+    assert f"str(green),map_str_int({node.map_path},0)" in found["weights-in-one-backend"].mend
+
+
+def test_weights_are_known_by_their_addresses_too(a_node: Any, rig: Any) -> None:
+    names = {"blue": "shop-blue", "green": "all"}
+    sections = (
+        WEIGHTS.replace("blue-backend", "all").replace("server blue1", "server a").replace("server green1", "server b")
+    )
+    node = a_node(extra_sections=sections.format(**rig.backends.addresses)).start()
+    found = [one for one in router_of(node, backends=names).check() if one.code == "weights-in-one-backend"]
+    assert len(found) == 1
+
+
 ROUTING = {
     "rand(10)": (1, "rand(100)", "rand(10)", "routing-lines-missing", "is not drawn with rand(100)"),
     "no comparison": (2, " lt 0", " lt 1", "routing-lines-missing", "no use_backend compares"),

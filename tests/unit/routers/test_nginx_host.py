@@ -11,7 +11,7 @@ import pytest
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.hosts import host_seen
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.routers import nginx_host
+from bluegreen.routers import nginx_host, nginx_include
 from tests.unit.routers.conftest import far
 
 BACKENDS = {"blue": "shop-blue", "green": "shop-green"}
@@ -41,8 +41,8 @@ def test_the_same_file_does_the_same_at_the_far_end(nginx_rig: Any) -> None:
 def test_what_is_written_is_read(share: int) -> None:
     split = f"{100 - share}/{share}"
     fields = {**WORDS, "split": split, "why": "ü $a; {b} \"c\" 'd' \\ # 5 %\nnext", "step": "$pid; }"}
-    assert nginx_host.parse(CONFIG, nginx_host.render(CONFIG, fields)) == {"routed": split, **fields}
-    assert nginx_host.parse(CONFIG, nginx_host.render(CONFIG, {"split": split})) == {"routed": split}
+    assert nginx_include.parse(CONFIG, nginx_include.render(CONFIG, fields)) == {"routed": split, **fields}
+    assert nginx_include.parse(CONFIG, nginx_include.render(CONFIG, {"split": split})) == {"routed": split}
 
 
 @pytest.mark.nginx
@@ -53,7 +53,7 @@ def test_nginx_takes_the_longest_and_oddest_words(nginx_rig: Any, cookie: str) -
     odd = "ü$a;{}\"'\\#\n" * 20
     stamp = Stamp(1, odd, odd, Phase.CLAIMED, versions={"blue": odd, "green": odd}, why=odd)
     fields = stamp.as_fields() | {"split": "90/10"}
-    node.include.write_text(nginx_host.render({**config, "cookie": cookie}, fields))
+    node.include.write_text(nginx_include.render({**config, "cookie": cookie}, fields))
     done = subprocess.run([*node.command, "-t"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -97,7 +97,7 @@ def test_which_share_and_stamp_count(file: Any, routed: Any, share: int, epoch: 
 )
 def test_garbled_files_are_said_to_be_so(block: str, words: str) -> None:
     with pytest.raises(Trouble) as error:
-        nginx_host.parse(CONFIG, block)
+        nginx_include.parse(CONFIG, block)
     assert words in error.value.fact
     assert error.value.mend
 
@@ -106,7 +106,7 @@ def test_shares_that_a_person_has_written_are_summed() -> None:
     text = (
         "split_clients a $shop_pool { 5% shop-green; 20% shop-blue; # 7% shop-green;\n 15% shop-green; * shop-blue; }"
     )
-    assert nginx_host.parse(CONFIG, text) == {"routed": "80/20"}
+    assert nginx_include.parse(CONFIG, text) == {"routed": "80/20"}
 
 
 # Counting
