@@ -16,6 +16,8 @@ Gate = Literal["before_canary", "before_switch"]
 
 LONGEST_WORD = 200
 """Characters of a value that the form shows."""
+MOST_TESTS = 12
+"""Smoke tests that it names one by one: many targets would push the answer off the page."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,11 @@ def _smoked(found: list[Mapping[str, Any]] | None) -> Iterator[str]:
         yield "- smoke tests: left out"
         return
     yield f"- smoke tests: {sum(bool(one['ok']) for one in found)} of {len(found)} passed"
-    for one in found:
+    for one in found[:MOST_TESTS]:
         took = "no answer" if one["ms"] is None else f"{one['ms']:g} ms"
         yield f"    - {'ok' if one['ok'] else 'FAILED'}, {took}: {word(one['test'])} on {word(one['target'])}"
+    if len(found) > MOST_TESTS:
+        yield f"    - and {len(found) - MOST_TESTS} more"
 
 
 def _watched(plan: Plan, found: Mapping[str, Any] | None) -> Iterator[str]:
@@ -144,13 +148,13 @@ def _plain(value: object) -> str:
 
 def _answers(plan: Plan, share: int, until: datetime, *, held: bool) -> Iterator[str]:
     goes = f"{_share(share)} of the traffic goes to {plan.idle}"
-    then = f"is watched for {text(plan.service.release.watch)}, and settled" if share == 100 else "is watched"
+    then = f"is watched for {text(plan.service.release.watch)} and then settled" if share == 100 else "and is watched"
     old: Color = plan.live
     back = f"all traffic goes back to {old}" if held else f"all traffic stays on {old}"
     yield "**What happens**"
     yield ""
-    yield f"- {APPROVE}: health, version and owner are looked at again, then {goes}, {then}"
-    yield f"- {REJECT}: {back}; the release ends, not promoted"
+    yield f"- **{APPROVE}**: health, version and owner are looked at again; {goes}, {then}"
+    yield f"- **{REJECT}**: {back}; the release ends, not promoted"
     yield f"- no answer until **{until:%Y-%m-%d %H:%M:%S} UTC**: as {REJECT}" + (
         "; the guard puts the traffic back also when Airflow is down" if held else ""
     )

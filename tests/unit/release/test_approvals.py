@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -238,17 +239,25 @@ def test_the_form_before_the_switch_shows_what_is_needed_to_answer(held):
         "\n"
         "**What happens**\n"
         "\n"
-        "- Approve: health, version and owner are looked at again, then all of the traffic goes to green, is watched for "
-        "5s, and settled\n"
-        "- Reject: all traffic goes back to blue; the release ends, not promoted\n"
+        "- **Approve**: health, version and owner are looked at again; all of the traffic goes to green, is watched for 5s "
+        "and then settled\n"
+        "- **Reject**: all traffic goes back to blue; the release ends, not promoted\n"
         "- no answer until **2026-11-23 12:30:00 UTC**: as Reject; the guard puts the traffic back also when Airflow is down"
     )
+
+
+def test_many_smoke_tests_do_not_push_the_answer_off_the_page(held):
+    many = replace(EVIDENCE, smoke=[*EVIDENCE.smoke] * 10)
+    body = question(held.plan, "before_switch", NOON, many).body
+    assert "smoke tests: 20 of 20 passed" in body
+    assert body.count("GET /") == 12
+    assert "    - and 8 more" in body
 
 
 def test_the_form_before_the_canary_says_that_nothing_has_moved(held):
     form = question(held.plan, "before_canary", NOON, EVIDENCE)
     assert form.subject == "shop 2: 10 % of the traffic?"
-    assert "Reject: all traffic stays on blue" in form.body
+    assert "**Reject**: all traffic stays on blue" in form.body
     assert "canary holds" not in form.body
     assert form.body.endswith("UTC**: as Reject")
 
@@ -269,7 +278,7 @@ def test_a_form_over_steps_that_were_left_out_says_so(held):
         "deploy: left no result",
         "prewarming: left out",
         "smoke tests: left out",
-        "Reject: all traffic stays on blue",
+        "**Reject**: all traffic stays on blue",
     ):
         assert said in form.body
 
