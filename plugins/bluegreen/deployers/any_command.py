@@ -14,7 +14,7 @@ from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import BlueGreenError, DeployError
 from bluegreen.core.ports import Deployed, Secrets
 from bluegreen.deployers.child import TAIL, Child
-from bluegreen.deployers.fence import WAIT, Fence, default_folder
+from bluegreen.deployers.fence import WAIT, Fence
 
 Log = Callable[[str], None]
 DIAGNOSE_TIMEOUT = timedelta(seconds=30)
@@ -96,8 +96,7 @@ class CommandDeployer:
             child.run()
 
     def _fence(self, color: Color) -> Fence:
-        folder = self._plan.fence.expanduser() if self._plan.fence else default_folder()
-        return Fence(folder, self._service.service, color)
+        return Fence(self._plan.fence, self._service.service, color)
 
     def _child(self, argv: tuple[str, ...], color: Color, words: dict[str, str], timeout: timedelta, say: Log) -> Child:
         passwords = {name: self._secrets(connection).password for name, connection in self._plan.secrets.items()}
