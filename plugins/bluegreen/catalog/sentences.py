@@ -20,6 +20,9 @@ Json = Mapping[str, Any]
 _PATTERNS = {
     models.SERVICE_NAME: "a name of lower-case letters, digits and dashes that begins with a letter, at most 41",
     "^/": "a path that begins with /",
+    "^(/|~/)": "a path that begins with / or ~/",
+    "^0?[0-7]{3}$": 'a file mode in quotes, like "0640"',
+    models.SSH_ADDRESS: "a host like 10.0.1.11 or web1, or one with a port, like web1:2222",
     models.CONNECTION_ID: "the id of an Airflow connection",
     durations.PATTERN: "a duration like 500ms, 30s, 5m or 1h30m",
 }

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.hosts.host_fence import Held, HostFence, Record
 from bluegreen.hosts.host_files import Trouble
@@ -25,22 +24,23 @@ def deploy_error(trouble: Trouble, service: str, part: str) -> DeployError:
     """Return a host program's trouble as the error of a deploy, which a newer claim may have stopped."""
     kind, mend = DeployError, trouble.mend
     if trouble.kind == "fenced":
-        kind, mend = DeployFenced, f"nothing was deployed; {mend}"
+        kind, mend = DeployFenced, f"nothing was touched; {mend}"
     return kind(trouble.fact, service=service, part=part, next_step=mend)
 
 
 @dataclass(frozen=True)
 class Fence:
     """
-    One color's fence.
+    The fence of one part of a service.
 
     :param folder: of the fence files; made where it is missing; None for beside the user's other state
     :param service: name in the catalog
+    :param part: the color, or what else is changed by itself
     """
 
     folder: Path | None
     service: str
-    color: Color
+    part: str
 
     @property
     def file(self) -> Path:
@@ -70,13 +70,22 @@ class Fence:
         with self._errors():
             return self._fence.read()
 
+    def left(self) -> Record | None:
+        """
+        Return what the last holder left; None for nobody yet, and while somebody holds it.
+
+        :raises DeployError: the file cannot be read
+        """
+        with self._errors():
+            return self._fence.left()
+
     @property
     def _fence(self) -> HostFence:
-        return HostFence(str(self.folder or ""), self.service, self.color)
+        return HostFence(str(self.folder or ""), self.service, self.part)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except Trouble as trouble:
-            raise deploy_error(trouble, self.service, self.color) from trouble
+            raise deploy_error(trouble, self.service, self.part) from trouble

@@ -6,12 +6,12 @@ import inspect
 import json
 from types import ModuleType
 
-from bluegreen.hosts import host_files, host_stamp
+from bluegreen.hosts import host_child, host_fence, host_files, host_stamp
 
 BOOT = "import json,sys;exec(json.loads(sys.stdin.readline()))"
 """What ``python3 -c`` is to run: the first line of its input is the text, each further line is a call."""
 
-_SHARED = (host_files, host_stamp)
+_SHARED = (host_files, host_stamp, host_fence, host_child)
 
 _TEXT = """\
 import json, sys, types

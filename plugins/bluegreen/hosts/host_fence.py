@@ -1,5 +1,5 @@
 """
-The fence on the target: the highest claim that ever began to change a color, in a file under ``flock``.
+The fence on the target: the highest claim that ever began to change a color or another part of a service, in a file under ``flock``.
 
 A task that Airflow gave up may still run somewhere, and come back to a color that a newer release has by then. The
 file outlives every process; the lock ends with the process that holds it, however that ends. Standard library of
@@ -53,10 +53,12 @@ class Held:
 
     :param record: ours
     :param done: the version that this very release brought up before, empty otherwise
+    :param before: what the last holder left, whoever it was; None for nobody yet
     """
 
     record: Record
     done: str
+    before: Record | None
     _fence: HostFence
     _file: int
 
@@ -68,7 +70,7 @@ class Held:
         """
         found = self._fence.read()
         # The record alone tells: it has the process and the moment in it, so that a new file never holds the same.
-        if found != self.record:
+        if found is None or replace(found, done="") != self.record:
             raise self._fence.overtaken(found, self.record.epoch)
 
     def finish(self, version: str) -> None:
@@ -79,16 +81,16 @@ class Held:
 
 class HostFence:
     """
-    One color's fence.
+    The fence of one part of a service.
 
     :param folder: of the fence files; made where it is missing; empty for beside the user's other state
     :param service: name in the catalog
-    :param color: blue or green
+    :param part: the color, or what else is changed by itself
     """
 
-    def __init__(self, folder: str, service: str, color: str) -> None:
+    def __init__(self, folder: str, service: str, part: str) -> None:
         self.folder = Path(folder).expanduser() if folder else default_folder()
-        self.file = self.folder / f"{service}-{color}.fence"
+        self.file = self.folder / f"{service}-{part}.fence"
 
     @contextlib.contextmanager
     def enter(self, epoch: int, release: str, wait: float) -> Iterator[Held]:
@@ -109,7 +111,7 @@ class HostFence:
                 mine = _mine(epoch, release or _release_at(before, epoch))
                 self._write(file, mine)
                 again = before is not None and (before.epoch, before.release) == (epoch, release)
-                yield Held(mine, before.done if before and again else "", self, file)
+                yield Held(mine, before.done if before and again else "", before, self, file)
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)  # not only closed: a copy in a forked child would keep the lock
 
@@ -123,6 +125,22 @@ class HostFence:
             return None
         with self._opened() as file:
             return self._record(file)
+
+    def left(self) -> Record | None:
+        """
+        Return what the last holder left; None for nobody yet, and while somebody holds it.
+
+        :raises Trouble: the file cannot be read
+        """
+        if not self.file.exists():
+            return None
+        with self._opened() as file:
+            if not self._try_lock(file):
+                return None
+            try:
+                return self._record(file)
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
 
     def overtaken(self, holder: Record | None, epoch: int) -> Trouble:
         """Return the trouble of a claim that has lost the fence to another."""
