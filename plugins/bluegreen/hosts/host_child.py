@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from bluegreen.hosts.host_files import Trouble
 
@@ -27,9 +28,7 @@ _TICK = 0.05
 _WATCH = 'read -r word || kill -s KILL -- "-$1"'
 
 
-def run(
-    argv: Sequence[str], env: Mapping[str, str], cwd: str, timeout: float, feed: Callable[[bytes], None]
-) -> bool:
+def run(argv: Sequence[str], env: Mapping[str, str], cwd: str, timeout: float, feed: Callable[[bytes], None]) -> bool:
     """
     Run a command to its end; no shell.
 
@@ -66,7 +65,7 @@ def _process(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Iterator[
 
 
 def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> subprocess.Popen[bytes]:
-    if cwd and not os.path.isdir(cwd):
+    if cwd and not Path(cwd).is_dir():
         raise Trouble("refused", f"cwd {cwd} is no folder", "mend deploy.cwd in the service file")
     try:
         return subprocess.Popen(
@@ -81,9 +80,7 @@ def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> subprocess.
     except FileNotFoundError as error:
         raise Trouble("refused", "command not found", "mend deploy in the service file, or PATH") from error
     except OSError as error:
-        raise Trouble(
-            "refused", f"cannot be started: {error.strerror}", "mend deploy in the service file"
-        ) from error
+        raise Trouble("refused", f"cannot be started: {error.strerror}", "mend deploy in the service file") from error
 
 
 def _follow(process: subprocess.Popen[bytes], timeout: float, feed: Callable[[bytes], None]) -> bool:

@@ -64,7 +64,9 @@ def far(call: dict[str, Any], *before: str) -> Any:
     lines = f"{json.dumps(bundle.text(haproxy_host))}\n{json.dumps(call)}\n"
     done = subprocess.run(command, input=lines, capture_output=True, check=False, text=True, timeout=20)
     assert done.stdout, done.stderr
-    return json.loads(done.stdout)
+    ready, answer = done.stdout.splitlines()
+    assert ready.startswith(bundle.READY)
+    return json.loads(answer)
 
 
 @pytest.fixture
