@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic_core import ErrorDetails
 
-from bluegreen.catalog import durations, models
+from bluegreen.catalog import deploys, durations, models, section
 from bluegreen.catalog.yaml_text import Document, Path, Problem, shown
 
 Sentence = tuple[str, str]
@@ -22,8 +22,8 @@ _PATTERNS = {
     "^/": "a path that begins with /",
     "^(/|~/)": "a path that begins with / or ~/",
     "^0?[0-7]{3}$": 'a file mode in quotes, like "0640"',
-    models.SSH_ADDRESS: "a host like 10.0.1.11 or web1, or one with a port, like web1:2222",
-    models.CONNECTION_ID: "the id of an Airflow connection",
+    deploys.SSH_ADDRESS: "a host like 10.0.1.11 or web1, or one with a port, like web1:2222",
+    section.CONNECTION_ID: "the id of an Airflow connection",
     durations.PATTERN: "a duration like 500ms, 30s, 5m or 1h30m",
 }
 
@@ -171,7 +171,7 @@ def _pattern(error: ErrorDetails, place: Place) -> Sentence:
     example = "".join(f" like {example}" for example in place.schema.get("examples", [])[:1])
     allowed = _PATTERNS.get(pattern) or (f"a text{example}" if example else f"what matches {pattern}")
     # Where an id is wanted somebody may have written the secret itself.
-    found = "something else" if pattern == models.CONNECTION_ID else shown(place.node)
+    found = "something else" if pattern == section.CONNECTION_ID else shown(place.node)
     return f"found {found}, allowed {allowed}", ""
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import cast
 
-from bluegreen.catalog.models import CommandDeploy
+from bluegreen.catalog.deploys import CommandDeploy
 from bluegreen.checks.health import summed
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Deployed
@@ -24,8 +25,7 @@ class CommandDeployer(TargetsDeployer):
 
     @property
     def _plan(self) -> CommandDeploy:
-        plan: CommandDeploy = self._service.deploy
-        return plan
+        return cast("CommandDeploy", self._service.deploy)
 
     def deploy(self, color: Color, version: str, epoch: int, release: str) -> Deployed:
         """

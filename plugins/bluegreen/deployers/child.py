@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from bluegreen.core.errors import DeployError
+from bluegreen.deployers.fence import deploy_error
 from bluegreen.hosts import host_child
 from bluegreen.hosts.host_files import Trouble
 
@@ -59,7 +59,7 @@ class Child:
             whole = host_child.run(self.argv, self.env, cwd, seconds, lines.feed)
         except Trouble as trouble:
             lines.end()
-            raise command_error(trouble, self.argv, lines, self.service, self.part) from trouble
+            raise deploy_error(with_last_lines(trouble, self.argv[0], lines), self.service, self.part) from trouble
         lines.end()
         if not whole:
             self.say(LEFT_BEHIND)
@@ -95,20 +95,24 @@ class Lines:
         return "; its last lines:\n  " + "\n  ".join(self._tail) if self._tail else "; no output"
 
     def _pass(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip()
-        for secret in self._hide:  # before the cut, or half of one could stay
-            text = text.replace(secret, "***")
+        text = masked(line.decode(errors="replace").rstrip(), self._hide)  # before the cut, or half of one could stay
         if text:
             text = text[:LONGEST_LINE]
             self._tail.append(text)
             self._say(text)
 
 
-def command_error(trouble: Trouble, argv: Iterable[str], lines: Lines, service: str, part: str) -> DeployError:
-    """Return why a command failed; of one that was started, with its last lines."""
+def with_last_lines(trouble: Trouble, program: str, lines: Lines) -> Trouble:
+    """Return why a command failed, with its name; of one that was started, with its last lines."""
     said = lines.quoted() if trouble.kind == "ended" else ""
-    fact = f"{next(iter(argv))}: {trouble.fact}{said}"
-    return DeployError(fact, service=service, part=part, next_step=trouble.mend)
+    return Trouble(trouble.kind, f"{program}: {trouble.fact}{said}", trouble.mend)
+
+
+def masked(text: str, hide: Iterable[str]) -> str:
+    """Return a text without secrets, whose spellings are given."""
+    for secret in hide:
+        text = text.replace(secret, "***")
+    return text
 
 
 def spellings(secrets: Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from bluegreen.catalog.models import DeployCommands, Service
+from bluegreen.catalog.deploys import DeployCommands
+from bluegreen.catalog.models import Service
 from bluegreen.checks.health import TargetHealth, ask_targets, deployed
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline

@@ -7,15 +7,14 @@ long as its connection; when that ends, whatever it is at ends with it, and the 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ctypes
-import json
 import os
 import select
 import shutil
 import signal
 import stat
-import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any
 from bluegreen.hosts import host_child
 from bluegreen.hosts.host_child import GRACE
 from bluegreen.hosts.host_fence import Held, HostFence
-from bluegreen.hosts.host_files import Trouble, checkpoint, refusing, rename
+from bluegreen.hosts.host_files import CALLER, Trouble, checkpoint, refusing, rename, tell
 
 SILENCE = 60
 """Seconds without a call after which the caller is taken for lost: a connection cut in the middle says nothing."""
@@ -62,21 +61,21 @@ def _gone(*_: Any) -> None:
 
 def _await_hangup() -> None:
     poll = select.poll()
-    poll.register(sys.stdin.fileno(), getattr(select, "POLLRDHUP", 0) | select.POLLHUP)  # calls are not ours to read
+    poll.register(CALLER[0].fileno(), getattr(select, "POLLRDHUP", 0) | select.POLLHUP)  # calls are not ours to read
     poll.poll()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE + 2)
     os._exit(1)  # the command's own watcher ends its group
 
 
-def enter(folder: str, service: str, color: str, epoch: int, release: str, wait: float) -> str:
+def enter(folder: str, service: str, part: str, epoch: int, release: str, wait: float) -> str:
     """
     Hold this host's fence until the connection ends; return the version that this very release has brought up here.
 
     :param wait: seconds that an older deploy is waited for
     """
     signal.alarm(SILENCE + int(wait))
-    _HELD.append(_FENCES.enter_context(HostFence(folder, service, color).enter(epoch, release, wait)))
+    _HELD.append(_FENCES.enter_context(HostFence(folder, service, part).enter(epoch, release, wait)))
     return hold() and _HELD[0].done
 
 
@@ -92,6 +91,12 @@ def _held() -> Held:
         raise Trouble("fenced", "fence is not held by this connection", "start the step again")
     _HELD[0].require()
     return _HELD[0]
+
+
+def leave() -> None:
+    """Free the fence before the connection ends."""
+    _HELD.clear()
+    _FENCES.close()
 
 
 def finish(version: str) -> None:
@@ -120,8 +125,7 @@ def _run(argv: Sequence[str], env: Mapping[str, str], cwd: str, timeout: float) 
 
 def _tell(chunk: bytes) -> None:
     # Bytes as they are: where a letter or a line is cut by a chunk, the caller puts them together again.
-    sys.stdout.write(json.dumps({"out": chunk.decode("latin-1")}) + "\n")
-    sys.stdout.flush()
+    tell({"out": chunk.decode("latin-1")})
 
 
 def stage(to: str, tag: str, folder: bool) -> None:
@@ -138,7 +142,9 @@ def stage(to: str, tag: str, folder: bool) -> None:
         if target.is_symlink() or (target.exists() and target.is_dir() != folder):
             found = "a link" if target.is_symlink() else "a folder" if target.is_dir() else "a file"
             wanted = "folder" if folder else "file"
-            raise Trouble("refused", f"{target} is {found}, wanted a {wanted}", f"remove {target}, or mend deploy.upload")
+            raise Trouble(
+                "refused", f"{target} is {found}, wanted a {wanted}", f"remove {target}, or mend deploy.upload"
+            )
         _remove(staged)
 
 
@@ -146,7 +152,7 @@ def put(to: str, tag: str, parts: Iterable[Mapping[str, Any]]) -> None:
     """
     Write parts of an upload, in their order, where nobody looks yet.
 
-    :param parts: ``{"path": below the upload, "mode": …}`` and ``folder``, ``link`` or ``data`` (latin-1) with ``last``
+    :param parts: ``{"path": below the upload, "mode": …}`` and ``folder``, ``link`` or ``data`` (base64) with ``last``
     """
     _held()
     target, staged = _paths(to, tag)
@@ -162,7 +168,7 @@ def _put(path: Path, part: Mapping[str, Any]) -> None:
         path.symlink_to(part["link"])
     else:
         with path.open("ab") as file:
-            file.write(part["data"].encode("latin-1"))
+            file.write(base64.b64decode(part["data"]))
             file.flush()
             if part["last"]:
                 os.fsync(file.fileno())
@@ -223,6 +229,7 @@ FUNCTIONS = {
     "enter": enter,
     "hold": hold,
     "finish": finish,
+    "leave": leave,
     "run": run,
     "look": look,
     "stage": stage,
