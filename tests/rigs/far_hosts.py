@@ -1,0 +1,117 @@
+"""Two hosts behind real sshd processes, with a target of each color on both, that report what was deployed to them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bluegreen.catalog.models import Service
+from bluegreen.core.colors import Color
+from bluegreen.core.ports import Credentials, Deployer
+from bluegreen.deployers.registry import make_deployer
+from demo.processes import LOOPBACK
+from tests.rigs.deploy_targets import Site, make_service, reports
+from tests.rigs.sshd import Sshd
+
+SCRIPT = 'echo "deploying $VERSION as $HOST"; echo x >> "$0/ran"; printf %s "$VERSION" > "$0/$COLOR.version"'
+
+
+@dataclass
+class FarHostsRig:
+    """
+    Hosts by their name in the service file, each with a folder of its own.
+
+    :param secrets: connections beside the one of the login, by id
+    """
+
+    service: Service
+    folder: Path
+    sshds: Mapping[str, Sshd]
+    sites: Mapping[Color, Mapping[str, Site]]
+    connections: Mapping[str, str]
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts' names, in their order."""
+        return list(self.sshds)
+
+    def on(self, host: str, *names: str) -> Path:
+        """A path on a host."""
+        return self.folder.joinpath(host, *names)
+
+    def fence(self, host: str, color: Color = Color.GREEN) -> Path:
+        """A color's fence file on a host."""
+        return self.on(host, "state", "bluegreen", f"shop-{color}.fence")
+
+    def secrets(self, connection_id: str) -> Credentials:
+        """The Secrets port."""
+        if connection_id in self.connections:
+            return Credentials("somebody", self.connections[connection_id])
+        return next(iter(self.sshds.values())).secrets(connection_id)
+
+    def deployer(self) -> Deployer:
+        """Make a deployer as another worker would."""
+        return make_deployer(self.service, self.secrets)
+
+    def ran(self, host: str) -> int:
+        """Tell how many times the command ran on a host."""
+        with suppress(FileNotFoundError):
+            return len(self.on(host, "ran").read_text().splitlines())
+        return 0
+
+    def deploys(self) -> int:
+        """Tell how many times the command ran; the same on each host."""
+        times = {self.ran(host) for host in self.hosts}
+        assert len(times) == 1, times
+        return times.pop()
+
+
+@contextmanager
+def far_hosts_rig(
+    folder: Path, count: int = 2, connections: Mapping[str, str] | None = None, **deploy: Any
+) -> Iterator[FarHostsRig]:
+    """Two hosts; ``deploy`` replaces keys of the deploy section, in whose texts ``FOLDER`` is the rig's folder."""
+    with ExitStack() as stack:
+        sshds = [Sshd(folder / f"sshd{number}") for number in range(count)]
+        hosts = {f"{LOOPBACK}:{sshd.port}": sshd for sshd in sshds}
+        for host, sshd in hosts.items():
+            (folder / host).mkdir()
+            sshd.options = [f"SetEnv XDG_STATE_HOME={folder / host / 'state'}"]
+            stack.enter_context(sshd)
+            if sshd is not sshds[0]:  # one connection logs in everywhere
+                shutil.copy(sshds[0].folder / "authorized_keys", sshd.folder)
+        known = folder / "known_hosts"
+        known.write_text("".join(sshd.known_hosts.read_text() for sshd in sshds))
+        sites = {c: {h: stack.enter_context(Site(reports(folder / h / f"{c}.version"))) for h in hosts} for c in Color}
+        section = _section(folder, known, list(hosts), sites) | _filled(deploy, folder)
+        service = make_service({c: [site.url for site in sites[c].values()] for c in Color}, section)
+        yield FarHostsRig(service, folder, hosts, sites, connections or {})
+
+
+def _section(folder: Path, known: Path, hosts: list[str], sites: Mapping[Color, Mapping[str, Site]]) -> dict[str, Any]:
+    def on_host(script: str) -> list[str]:
+        return ["sh", "-c", script, f"{folder}/$HOST"]
+
+    return {
+        "type": "ssh",
+        "connection": "far_hosts",
+        "known_hosts": str(known),
+        "hosts": {str(color): hosts for color in Color},
+        "targets": {host: [sites[color][host].url for color in Color] for host in hosts},
+        "commands": [on_host(SCRIPT)],
+        "retire": on_host('rm -f "$0/$COLOR.version"'),
+        "diagnose": on_host('echo "log of $COLOR on $HOST"'),
+        "ready_within": "300ms",
+    }
+
+
+def _filled(found: Any, folder: Path) -> Any:
+    if isinstance(found, Mapping):
+        return {key: _filled(value, folder) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_filled(value, folder) for value in found]
+    return found.replace("FOLDER", str(folder)) if isinstance(found, str) else found
