@@ -13,7 +13,6 @@ import ctypes
 import os
 import select
 import shutil
-import signal
 import stat
 import threading
 import time
@@ -28,42 +27,37 @@ from bluegreen.hosts.host_files import CALLER, Trouble, checkpoint, refusing, re
 
 SILENCE = 60
 """Seconds without a call after which the caller is taken for lost: a connection cut in the middle says nothing."""
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _HERE = -100  # AT_FDCWD
+_TICK = 1000  # milliseconds
 
 _HELD: list[Held] = []
 _FENCES = contextlib.ExitStack()
-
-
-class CallerGone(SystemExit):
-    """The connection ended: unwind, and end what runs."""
+_GONE = threading.Event()
+_PATIENCE = [float("inf")]
 
 
 def attend() -> str:
     """
-    End this program as soon as its caller is gone, whatever it is doing then; return who runs it where, for people.
+    End this program soon after its caller is gone, whatever it is at then; return who runs it where, for people.
 
     Called once, before all else.
     """
-    for number in _ENDINGS:
-        signal.signal(number, _gone)
-    signal.alarm(SILENCE)
-    threading.Thread(target=_await_hangup, daemon=True).start()
+    _expect_call_within(SILENCE)
+    threading.Thread(target=_await_end_of_caller, daemon=True).start()
     return f"user id {os.geteuid()} on {os.uname().nodename}"
 
 
-def _gone(*_: Any) -> None:
-    for number in _ENDINGS:  # once: what runs has its grace
-        signal.signal(number, signal.SIG_IGN)
-    raise CallerGone(1)
+def _expect_call_within(seconds: float) -> None:
+    _PATIENCE[0] = time.monotonic() + seconds
 
 
-def _await_hangup() -> None:
+def _await_end_of_caller() -> None:
     poll = select.poll()
     poll.register(CALLER[0].fileno(), getattr(select, "POLLRDHUP", 0) | select.POLLHUP)  # calls are not ours to read
-    poll.poll()
-    os.kill(os.getpid(), signal.SIGTERM)
+    while not poll.poll(_TICK) and time.monotonic() < _PATIENCE[0]:
+        pass
+    _GONE.set()  # the command that runs is ended, in its own time
     time.sleep(GRACE + 2)
     os._exit(1)  # the command's own watcher ends its group
 
@@ -74,7 +68,7 @@ def enter(folder: str, service: str, part: str, epoch: int, release: str, wait: 
 
     :param wait: seconds that an older deploy is waited for
     """
-    signal.alarm(SILENCE + int(wait))
+    _expect_call_within(wait + SILENCE)
     _HELD.append(_FENCES.enter_context(HostFence(folder, service, part).enter(epoch, release, wait)))
     return hold() and _HELD[0].done
 
@@ -86,7 +80,7 @@ def hold() -> str:
 
 
 def _held() -> Held:
-    signal.alarm(SILENCE)
+    _expect_call_within(SILENCE)
     if not _HELD:
         raise Trouble("fenced", "fence is not held by this connection", "start the step again")
     _HELD[0].require()
@@ -116,11 +110,13 @@ def look(argv: Sequence[str], env: Mapping[str, str], cwd: str, timeout: float) 
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str], cwd: str, timeout: float) -> bool:
-    signal.alarm(SILENCE + int(timeout))  # its end is its own timeout; an output that nobody takes ends here
+    _expect_call_within(timeout + SILENCE)  # its end is its own timeout; an output that nobody takes ends here
     try:
-        return host_child.run(argv, {**os.environ, **env}, cwd and str(Path(cwd).expanduser()), timeout, _tell)
+        return host_child.run(
+            argv, {**os.environ, **env}, cwd and str(Path(cwd).expanduser()), timeout, _tell, _GONE.is_set
+        )
     finally:
-        signal.alarm(SILENCE)
+        _expect_call_within(SILENCE)
 
 
 def _tell(chunk: bytes) -> None:

@@ -28,7 +28,14 @@ _TICK = 0.05
 _WATCH = 'read -r word || kill -s KILL -- "-$1"'
 
 
-def run(argv: Sequence[str], env: Mapping[str, str], cwd: str, timeout: float, feed: Callable[[bytes], None]) -> bool:
+def run(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    timeout: float,
+    feed: Callable[[bytes], None],
+    gone: Callable[[], bool] = lambda: False,
+) -> bool:
     """
     Run a command to its end; no shell.
 
@@ -39,11 +46,12 @@ def run(argv: Sequence[str], env: Mapping[str, str], cwd: str, timeout: float, f
     :param cwd: where it runs, empty for here
     :param timeout: seconds after which the command and its group are ended
     :param feed: gets its output as it comes
+    :param gone: asked all the time, and ends the command when nobody waits for it any more
     :returns: whether its output ended with it
     :raises Trouble: ``refused``: it cannot be started; ``ended``: it does not end in time, or with another code than 0
     """
     with _process(argv, env, cwd) as process:
-        whole = _follow(process, timeout, feed)
+        whole = _follow(process, timeout, feed, gone)
     if process.returncode != 0:
         raise Trouble("ended", _ending(process.returncode), "see the command's output in the log")
     return whole
@@ -83,28 +91,34 @@ def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> subprocess.
         raise Trouble("refused", f"cannot be started: {error.strerror}", "mend deploy in the service file") from error
 
 
-def _follow(process: subprocess.Popen[bytes], timeout: float, feed: Callable[[bytes], None]) -> bool:
+def _follow(
+    process: subprocess.Popen[bytes], timeout: float, feed: Callable[[bytes], None], gone: Callable[[], bool]
+) -> bool:
     if process.stdout is None:  # never: it is a pipe
         return True
     end = time.monotonic() + timeout
-    whole = _stream(process, process.stdout.fileno(), feed, end)
-    try:
-        process.wait(max(0.0, end - time.monotonic()))
-    except subprocess.TimeoutExpired as error:
-        fact = f"did not end within {timeout:g} s and was killed"
-        raise Trouble("ended", fact, "see the command's output in the log, or raise its timeout") from error
+    whole = _stream(process, process.stdout.fileno(), feed, lambda: time.monotonic() < end and not gone())
+    while process.poll() is None:  # its output has ended, or its time
+        if gone():
+            raise Trouble("ended", "was ended, as nobody waits for it any more", "start the step again")
+        if time.monotonic() >= end:
+            fact = f"did not end within {timeout:g} s and was killed"
+            raise Trouble("ended", fact, "see the command's output in the log, or raise its timeout")
+        time.sleep(_TICK)
     return whole
 
 
-def _stream(process: subprocess.Popen[bytes], pipe: int, feed: Callable[[bytes], None], end: float) -> bool:
-    """Pass output on until it ends, the process does, or the time is over; tell whether the output ended."""
-    ended = False
+def _stream(
+    process: subprocess.Popen[bytes], pipe: int, feed: Callable[[bytes], None], goes_on: Callable[[], bool]
+) -> bool:
+    """Pass output on until it ends, the process does, or it is to go on no more; tell whether the output ended."""
+    last = float("inf")
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
-        while time.monotonic() < end:
-            if not ended and process.poll() is not None:
-                ended, end = True, time.monotonic() + LINGER  # a pipeline's last part may end a little later
-            if selector.select(min(_TICK, max(0.0, end - time.monotonic()))):
+        while goes_on() and time.monotonic() < last:
+            if last == float("inf") and process.poll() is not None:
+                last = time.monotonic() + LINGER  # a pipeline's last part may end a little later
+            if selector.select(_TICK):
                 chunk = os.read(pipe, _CHUNK)
                 if not chunk:
                     return True

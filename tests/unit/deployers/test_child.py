@@ -55,8 +55,8 @@ def gone(pid: int, within: float = 5) -> bool:
     return not alive(pid)
 
 
-def pid_in(file: Path) -> int:
-    end = time.monotonic() + 5
+def pid_in(file: Path, within: float = 5) -> int:
+    end = time.monotonic() + within
     while time.monotonic() < end:
         with suppress(FileNotFoundError, ValueError):
             return int(file.read_text())
