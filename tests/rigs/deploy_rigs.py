@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.rigs.deploy_targets import DeployRig, command_rig
-from tests.rigs.far_hosts import far_hosts_rig
+from tests.rigs.ssh_deploy import far_hosts_rig
 from tests.rigs.sshd import missing_sshd
 
 RIGS: dict[str, Callable[[Path], AbstractContextManager[DeployRig]]] = {"command": command_rig, "ssh": far_hosts_rig}

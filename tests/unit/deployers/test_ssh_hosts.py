@@ -23,7 +23,7 @@ from bluegreen.deployers.far_host import FarHost
 from bluegreen.deployers.fence import Fence
 from bluegreen.deployers.ssh_hosts import SshDeployer
 from bluegreen.hosts.host_fence import HostFence
-from tests.rigs.far_hosts import SCRIPT, far_hosts_rig
+from tests.rigs.ssh_deploy import SCRIPT, far_hosts_rig
 from tests.rigs.sshd import missing_sshd
 from tests.unit.deployers.test_child import Cancelled, gone
 from tests.unit.deployers.test_child import pid_in as soon_pid_in
