@@ -19,6 +19,7 @@ from bluegreen.routers.haproxy import HAProxyRouter
 from bluegreen.routers.nodes import NodesRouter
 from demo.haproxy import HAProxyNode, StaticBackends, haproxy_binary
 from demo.processes import free_ports, wait_until
+from tests.rigs.far_hosts import FarHosts
 from tests.rigs.rig import Hook, ended, hooked, in_child
 from tests.rigs.traffic import fresh_request
 
@@ -32,16 +33,20 @@ class HAProxyRig:
 
     :param binary: the nodes' HAProxy; the colors always run the wheel's
     :param tcp: the router uses host:port instead of the unix socket
+    :param ssh: each node is on a host of its own, behind a real sshd
     """
 
     can = frozenset({"traffic", "restart", "backends"})
     steps = 10  # five checkpoints a node
 
-    def __init__(self, name: str, binary: str | None = None, *, tcp: bool = False) -> None:
+    def __init__(self, name: str, binary: str | None = None, *, tcp: bool = False, ssh: bool = False) -> None:
         self.name, self.binary, self.tcp = name, binary or haproxy_binary(), tcp
+        self.far: FarHosts | None = FarHosts() if ssh else None
 
     def __enter__(self) -> Self:
         self.workdir = Path(tempfile.mkdtemp(prefix="bg-"))  # short: a unix socket's path has 107 characters
+        if self.far:
+            self.far.start(self.workdir, 2)
         ports = free_ports(8)
         self.backends = StaticBackends(self.workdir, {"blue": ports[:2], "green": ports[2:4]}).start()
         self.nodes = [
@@ -56,6 +61,8 @@ class HAProxyRig:
         for node in self.nodes:
             node.stop()
         self.backends.stop()
+        if self.far:
+            self.far.stop()
         shutil.rmtree(self.workdir, ignore_errors=True)
 
     def model(self, green: str = f"{SERVICE}-green", blue: str = f"{SERVICE}-blue") -> models.HAProxyRouter:
@@ -65,8 +72,9 @@ class HAProxyRig:
                 "socket": f"127.0.0.1:{node.admin_port}" if self.tcp else str(node.socket),
                 "map": str(node.map_path),
                 "entry": node.entry,
+                **(self.far.section(number) if self.far else {}),
             }
-            for node in self.nodes
+            for number, node in enumerate(self.nodes)
         ]
         return models.HAProxyRouter.model_validate(
             {"type": "haproxy", "nodes": nodes, "backends": {"blue": blue, "green": green}}
@@ -75,7 +83,10 @@ class HAProxyRig:
     def router(
         self, *, before: Mapping[int, Hook] | None = None, after: Mapping[int, Hook] | None = None, **backends: str
     ) -> NodesRouter:
-        router = HAProxyRouter(SERVICE, self.model(**backends), models.Entry(url="http://shop.test"))
+        secrets = self.far.secrets if self.far else None
+        router = HAProxyRouter(SERVICE, self.model(**backends), models.Entry(url="http://shop.test"), secrets)
+        if self.far:
+            self.far.share(router)
         return hooked(router, before or {}, after or {}) if before or after else router
 
     def reset(self) -> None:
@@ -122,6 +133,9 @@ class HAProxyRig:
         Path(f"{self.nodes[number].map_path}.new").mkdir()
 
     def kill_writer(self, at: int, write: Callable[[HAProxyRouter], Any]) -> bool:
+        if self.far:
+            return self.far.kill_program(at, lambda: write(self.router()))
+
         def work() -> None:
             host_files.checkpoint = dying_at(at)
             write(self.router())
@@ -133,8 +147,11 @@ class HAProxyRig:
 
         def work(write: Callable[[HAProxyRouter], Any]) -> None:
             os.close(start)
+            router = self.router()
+            if self.far:
+                router.read()  # logins differ by more than writes take
             os.read(go, 1)  # returns when the parent closes its end
-            write(self.router())
+            write(router)
 
         children = [in_child(functools.partial(work, write)) for write in writes]
         os.close(start)

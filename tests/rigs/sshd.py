@@ -20,7 +20,9 @@ from demo.processes import LOOPBACK, Process, free_port, wait_until
 
 SSHD = "/usr/sbin/sshd"
 
+# Of two lines with one key the first counts.
 _CONFIG = """\
+{first}
 Port {port}
 ListenAddress 127.0.0.1
 HostKey {folder}/host_key
@@ -33,7 +35,7 @@ UseDNS no
 StrictModes no
 PidFile {folder}/sshd.pid
 MaxStartups 200
-{options}
+SetEnv {environment}
 """
 
 
@@ -49,11 +51,12 @@ class Sshd:
     One sshd: another host, as far as anybody can tell who comes through it.
 
     :param folder: absolute; holds keys, configuration and log
-    :param options: further lines of sshd_config
+    :param first: lines of sshd_config that count before ours
+    :param environment: of every session; ``SHLVL=2`` keeps bash from the start-up files of whoever runs the tests
     """
 
-    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
-        self.folder, self.options, self.port = folder, list(options), free_port()
+    def __init__(self, folder: Path, *, first: Sequence[str] = (), environment: str = "SHLVL=2") -> None:
+        self.folder, self.first, self.environment, self.port = folder, first, environment, free_port()
         self._process: Process | None = None
 
     def __enter__(self) -> Self:
@@ -61,6 +64,10 @@ class Sshd:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.alive
 
     @property
     def known_hosts(self) -> Path:
@@ -101,7 +108,8 @@ class Sshd:
             self.make_key("host_key")
             self.accept()
         config = self.folder / "sshd_config"
-        config.write_text(_CONFIG.format(port=self.port, folder=self.folder, options="\n".join(self.options)))
+        fields = {"port": self.port, "folder": self.folder, "environment": self.environment}
+        config.write_text(_CONFIG.format(**fields, first="\n".join(self.first)))
         command = [SSHD, "-D", "-f", config, "-E", self.folder / "sshd.log"]
         self._process = Process(command, self.folder / "sshd.out").start()
         wait_until(self._answers, 10, f"sshd answers:\n{self._process.tail()}")
@@ -175,9 +183,15 @@ def _end(process: psutil.Process, number: signal.Signals) -> None:
 
 
 @contextmanager
-def a_user(name: str, home: Path) -> Iterator[str]:
-    """A user of this machine for a while; without a password, but not locked."""
-    subprocess.run(["useradd", "--no-create-home", "-d", home, "-s", "/bin/sh", "-p", "*", name], check=True)
+def a_user(crypt: str = "*", home: Path = Path("/")) -> Iterator[str]:
+    """
+    A user of this machine for a while.
+
+    :param crypt: its password, encrypted; by default there is none, but the account is not locked
+    """
+    name = f"bluegreen-{os.getpid()}"
+    options = ["--no-create-home", "-d", str(home), "-s", "/bin/sh", "-p", crypt]
+    subprocess.run(["useradd", *options, name], check=True, capture_output=True)
     try:
         yield name
     finally:

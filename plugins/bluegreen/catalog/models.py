@@ -40,7 +40,9 @@ class Entry(Section):
 class Ssh(SshLogin):
     """A host that is reached over SSH; its key must be known."""
 
-    host: str = Field(min_length=1, description="name or address")
+    host: str = Field(
+        pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$", description="name or address; the connection's own is not used"
+    )
     port: int = Field(22, ge=1, le=65535)
 
 
@@ -55,6 +57,14 @@ class HAProxyNode(Section):
     map: Path = Field(description="the service's map file as haproxy.cfg names it")
     file: Path | None = Field(None, description="the same file as seen from here, where it is mounted elsewhere")
     entry: HostPort = Field(description="where proof requests reach this node")
+    ssh: Ssh | None = Field(None, description="where HAProxy runs; socket and map are then as seen on that host")
+
+    @field_validator("ssh")
+    @classmethod
+    def _one_way_to_the_file(cls, ssh: Ssh | None, info: ValidationInfo) -> Ssh | None:
+        if ssh and info.data.get("file"):
+            raise ValueError("with ssh the map file is written on that host: take `file` out")
+        return ssh
 
 
 class HAProxyRouter(Section):

@@ -36,6 +36,6 @@ class SshLogin(Section):
     connection: ConnectionId | None = Field(
         None, description="Airflow connection of type ssh: login, key or password; without one the user's own key"
     )
-    known_hosts: Path | None = Field(None, description="instead of ~/.ssh/known_hosts")
-    sudo: bool = Field(False, description="run the commands there as root; sudo must ask for no password")
-    python: str = Field("python3", min_length=1, description="Python 3.9 or later on that host")
+    known_hosts: Path | None = Field(None, description="instead of ~/.ssh/known_hosts of the user that we run as")
+    sudo: bool = Field(False, description="run our program there as root; sudo must ask for no password")
+    python: str = Field("python3", min_length=1, description="Python 3.9 or later on that host, name or path")

@@ -107,6 +107,28 @@ def load(path: Path, what: str, initial: str) -> str:
         raise Trouble("refused", f"the {what} {path} cannot be read: {error.strerror}", mend) from error
 
 
+def text_of(path: str) -> str | None:
+    """Return the text of a file that somebody else writes, as far as it is one; None where we cannot read it."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def forbidden(path: Path) -> list[tuple[str, str]]:
+    """Return what this user may not, of what locking and replacing a file needs: fact and mend; nothing without it."""
+    found, lock, folder = [], Path(f"{path}.lock"), path.parent
+    if not path.exists():
+        return []
+    if not os.access(folder, os.W_OK | os.X_OK):
+        fact = f"user id {os.geteuid()} cannot write in {folder}: no shift could be made durable"
+        found.append((fact, "let it, or run where it may"))
+    if lock.exists() and not os.access(lock, os.R_OK):
+        fact = f"user id {os.geteuid()} cannot read {lock}: it could not lock the {path.name}"
+        found.append((fact, f"chmod a+r {lock}"))
+    return found
+
+
 def write_beside(path: Path, what: str, text: str) -> Path:
     """Write a new file beside the old one, with its owner and mode, and return where; ``rename`` puts it in place."""
     temporary = Path(f"{path}.new")

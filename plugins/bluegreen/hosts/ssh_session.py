@@ -14,6 +14,7 @@ import shlex
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -169,6 +170,7 @@ class Session:
         self, login: Login, connection: asyncssh.SSHClientConnection, process: asyncssh.SSHClientProcess[str]
     ) -> None:
         self._login, self._connection, self._process = login, connection, process
+        self._dropped = False
         self._said: deque[str] = deque(maxlen=20)
         # Read all the time: a program that nobody listens to stands still.
         self._listening = asyncio.create_task(self._listen())
@@ -176,7 +178,8 @@ class Session:
     @property
     def alive(self) -> bool:
         """Whether a call may be sent."""
-        return not (self._connection.is_closed() or self._process.stdout.at_eof() or self._process.is_closing())
+        ended = self._process.stdout.at_eof() or self._process.is_closing()
+        return not (self._dropped or ended or self._connection.is_closed())
 
     async def begin(self, text: str) -> None:
         """
@@ -218,13 +221,13 @@ class Session:
         return answer["done"]
 
     async def close(self) -> None:
-        """End the program by ending its input."""
-        self._listening.cancel()
+        """Say goodbye, which ends the program's input and so the program."""
+        self._dropped = True
         self._connection.close()
 
     def abort(self) -> None:
         """Drop the connection at once."""
-        self._listening.cancel()
+        self._dropped = True
         self._connection.abort()
 
     async def _line(self) -> str:
@@ -244,8 +247,9 @@ class Session:
         return line
 
     async def _listen(self) -> None:
-        async for line in self._process.stderr:
-            self._said.append(line.strip())
+        with suppress(OSError, asyncssh.Error):  # it ends with the connection, however that ends
+            async for line in self._process.stderr:
+                self._said.append(line.strip())
 
     async def _end(self) -> str:
         """Wait for the program's end and say how it was."""

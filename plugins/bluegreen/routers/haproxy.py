@@ -17,7 +17,7 @@ from bluegreen.core.evidence import Counters
 from bluegreen.core.ports import Finding, Limits, Secrets
 from bluegreen.core.reading import Health, NodeReading
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.hosts.places import Here
+from bluegreen.hosts.places import Place, place_of
 from bluegreen.routers import haproxy_check, haproxy_host
 from bluegreen.routers.hosted import HostedNode, HostedRouter
 
@@ -29,23 +29,32 @@ class HAProxyRouter(HostedRouter):
     :param service: name in the catalog
     :param router: the service file's ``router``
     :param entry: the service file's ``entry``, for ``check``'s real request; without it none is sent
+    :param secrets: who logs in on nodes behind SSH
     """
 
     limits = Limits(finest_step=1, cas="atomic", renew=True)
 
-    def __init__(self, service: str, router: models.HAProxyRouter, entry: models.Entry | None = None) -> None:
-        super().__init__(service, [HAProxyMember(service, node, router.backends) for node in router.nodes])
+    def __init__(
+        self,
+        service: str,
+        router: models.HAProxyRouter,
+        entry: models.Entry | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
+        places = [place_of(node.ssh, haproxy_host, secrets) for node in router.nodes]
+        pairs = zip(router.nodes, places, strict=True)
+        super().__init__(service, [HAProxyMember(service, node, place, router.backends) for node, place in pairs])
         self._router, self._entry = router, entry
 
     @classmethod
     def of(cls, service: models.Service, secrets: Secrets) -> HAProxyRouter:
-        """Make the router of a service; HAProxy's admin socket knows no login."""
-        del secrets
-        return cls(service.service, service.router, service.entry)
+        """Make the router of a service; HAProxy's admin socket knows no login, but SSH does."""
+        return cls(service.service, service.router, service.entry, secrets)
 
     def check(self) -> Sequence[Finding]:
         """Find what in the nodes' configurations would keep a shift from doing what it says."""
-        return haproxy_check.check(self.service, self._router, self._entry)
+        places = {member.name: member.place for member in self.members}
+        return haproxy_check.check(self.service, self._router, self._entry, places)
 
     def make_ready(self, color: Color) -> None:
         """Put servers that were drained or in maintenance back on each node that is reached."""
@@ -64,8 +73,8 @@ class HAProxyMember(HostedNode):
 
     mend_stamp = haproxy_host.MEND_STAMP
 
-    def __init__(self, service: str, node: models.HAProxyNode, backends: Mapping[Color, str]) -> None:
-        super().__init__(service, node.name, Here(haproxy_host), haproxy_check.host_config(node, backends))
+    def __init__(self, service: str, node: models.HAProxyNode, place: Place, backends: Mapping[Color, str]) -> None:
+        super().__init__(service, node.name, place, haproxy_check.host_config(node, backends))
         self.backends = backends
 
     def make_ready(self, color: Color) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import socket
 import ssl
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,10 +17,12 @@ from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
 from bluegreen.hosts.host_files import Trouble
+from bluegreen.hosts.places import Place
 from bluegreen.routers import haproxy_config, haproxy_host
 
 SOCKET_TIMEOUT = 2.0
 OLDEST = (2, 6)
+HERE = socket.gethostname()
 Level = Literal["error", "warning"]
 
 
@@ -35,9 +37,16 @@ def host_config(node: models.HAProxyNode, backends: Mapping[Color, str]) -> hapr
     }
 
 
-def check(service: str, router: models.HAProxyRouter, entry: models.Entry | None) -> Sequence[Finding]:
-    """Find the traps on every node."""
-    return [finding for node in router.nodes for finding in NodeCheck(service, router, node, entry).findings()]
+def check(
+    service: str, router: models.HAProxyRouter, entry: models.Entry | None, places: Mapping[str, Place]
+) -> Sequence[Finding]:
+    """
+    Find the traps on every node.
+
+    :param places: node -> where its files and its socket are looked at
+    """
+    checks = [NodeCheck(service, router, node, entry, places[node.name]) for node in router.nodes]
+    return [finding for one in checks for finding in one.findings()]
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class NodeCheck:
     router: models.HAProxyRouter
     node: models.HAProxyNode
     entry: models.Entry | None
+    place: Place
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is found, the socket first: without it the rest cannot be asked."""
@@ -59,7 +69,8 @@ class NodeCheck:
                 yield from self._state()
         except Trouble as trouble:
             yield self._finding(f"socket-{trouble.kind}", trouble.fact, trouble.mend)
-        yield from self._writable()
+        with suppress(Trouble):  # a host that cannot be asked was said already
+            yield from self._writable()
         if self.entry:
             yield from self._proof_request(self.entry)
 
@@ -94,13 +105,12 @@ class NodeCheck:
 
     def _state(self) -> Iterator[Finding]:
         try:
-            text = haproxy_host.load(haproxy_host.map_file(self.config))
-            haproxy_host.parse(text, haproxy_host.map_file(self.config))
+            self.place.call("sound", config=self.config)
         except Trouble as trouble:
-            mend = f"{trouble.mend}; mount its folder here and name it as `file`, or run where it is"
+            mend = f"{trouble.mend}; it was looked for on {self.place.name}: see `file` and `ssh` of the node"
             yield self._finding("map-file", f"{trouble.fact}: the split would not survive a reload", mend)
             return
-        found = haproxy_host.read(self.config)
+        found = self.place.call("read", config=self.config)
         if not found["settled"]:
             mend = "reload HAProxy to let it take the file, after a look at who changed which"
             yield self._finding("run-time-differs", found["detail"], mend)
@@ -117,9 +127,10 @@ class NodeCheck:
         return bool(places)
 
     def _file(self, path: Path, lines: Sequence[int]) -> Iterator[Finding]:
-        text = self._text(path)
+        local = self.node.socket.startswith(("/", "127.", "localhost:", "[::1]"))
+        text = self.place.call("text", path=str(path)) if local and path.is_absolute() else None
         if text is None:
-            fact = f"{path} cannot be read here: the routing lines {', '.join(map(str, lines))} were not checked"
+            fact = f"{path} cannot be read on {self.place.name}: the routing lines {', '.join(map(str, lines))} were not checked"
             yield self._finding("configuration-not-seen", fact, "run bluegreen check where it can be read", "warning")
             return
         numbered = dict(enumerate(text.splitlines(), start=1))
@@ -131,31 +142,17 @@ class NodeCheck:
             where = f"{path}:{fault.line}" if fault.line else str(path)
             yield self._finding(fault.code, f"{where}: {fault.fact}", fault.mend, level)
 
-    def _text(self, path: Path) -> str | None:
-        here = self.node.socket.startswith(("/", "127.", "localhost:", "[::1]"))
-        try:
-            return path.read_text(errors="replace") if here and path.is_absolute() else None
-        except OSError:
-            return None
-
     def _writable(self) -> Iterator[Finding]:
-        path = haproxy_host.map_file(self.config)
-        lock = Path(f"{path}.lock")
-        if not path.exists():
-            return  # said already
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            fact = f"user id {os.geteuid()} cannot write in {path.parent}: no shift could be made durable"
-            yield self._finding("map-file-not-writable", fact, "let it, or run where it may")
-        if lock.exists() and not os.access(lock, os.R_OK):
-            fact = f"user id {os.geteuid()} cannot read {lock}: it could not lock the map"
-            yield self._finding("map-file-not-writable", fact, f"chmod a+r {lock}")
+        for fact, mend in self.place.call("forbidden", config=self.config):
+            yield self._finding("map-file-not-writable", fact, mend)
 
     def _proof_request(self, entry: models.Entry) -> Iterator[Finding]:
         try:
             status, headers = _get(entry, self.node.entry)
         except (OSError, http.client.HTTPException) as error:
             fact = f"GET {entry.path} got no answer from the entry {self.node.entry}: {error}"
-            yield self._finding("entry-does-not-answer", fact, "see the frontend's bind line, and `entry` of the node")
+            mend = "see the frontend's bind line, and `entry` of the node"
+            yield self._finding("entry-does-not-answer", fact, mend, seen_from=HERE)
             return
         if 300 <= status < 400:
             fact = f"GET {entry.path} at {self.node.entry} is answered with {status} to {headers.get('location')}"
@@ -163,7 +160,7 @@ class NodeCheck:
                 f"name the https port as the node's `entry` and https in entry.url, or take `path {entry.path}` out: "
             )
             mend += f"http-request redirect scheme https unless {{ ssl_fc }} or {{ path {entry.path} }}"
-            yield self._finding("redirect", f"{fact}: a proof would see no color", mend)
+            yield self._finding("redirect", f"{fact}: a proof would see no color", mend, seen_from=HERE)
         elif (found := headers.get(entry.color_header.lower())) not in list(Color):
             fact = (
                 f"GET {entry.path} at {self.node.entry} got {status} with {entry.color_header}: {found}, wanted a color"
@@ -171,13 +168,16 @@ class NodeCheck:
             mend = (
                 f"add `http-response set-header {entry.color_header} <color>` to each backend; see that servers are up"
             )
-            yield self._finding("no-color-header", fact, mend)
+            yield self._finding("no-color-header", fact, mend, seen_from=HERE)
 
     def _ask(self, command: str) -> str:
-        return haproxy_host.ask(self.config, command)
+        return str(self.place.call("ask", config=self.config, command=command))
 
-    def _finding(self, code: str, fact: str, mend: str, level: Level = "error") -> Finding:
-        return Finding(code, level, f"{self.service}: {self.node.name}, seen from {socket.gethostname()}", fact, mend)
+    def _finding(
+        self, code: str, fact: str, mend: str, level: Level = "error", seen_from: str | None = None
+    ) -> Finding:
+        where = f"{self.service}: {self.node.name}, seen from {seen_from or self.place.name}"
+        return Finding(code, level, where, fact, mend)
 
 
 def _get(entry: models.Entry, address: str) -> tuple[int, Mapping[str, str]]:

@@ -359,5 +359,23 @@ def _commit(config: Config, entries: Entries, commit: str) -> None:
         time.sleep(0.02)
 
 
-FUNCTIONS = {"read": read, "swap": swap, "make_ready": make_ready, "ask": ask}
+def sound(config: Config) -> None:
+    """Refuse a map file that HAProxy could not load."""
+    parse(load(map_file(config)), map_file(config))
+
+
+def forbidden(config: Config) -> list[tuple[str, str]]:
+    """Return what this user may not, of what a swap needs: fact and mend."""
+    return host_files.forbidden(map_file(config))
+
+
+FUNCTIONS = {
+    "read": read,
+    "swap": swap,
+    "make_ready": make_ready,
+    "ask": ask,
+    "sound": sound,
+    "forbidden": forbidden,
+    "text": host_files.text_of,
+}
 """What may be called from outside; see ``host_files.answer``."""

@@ -238,7 +238,7 @@ def test_haproxy_that_is_too_old(a_node: Any, monkeypatch: Any) -> None:
         return honest(config, command).replace("Version: 2.", "Version: 1.")
 
     node = a_node().start()
-    monkeypatch.setattr(haproxy_host, "ask", old)
+    monkeypatch.setitem(haproxy_host.FUNCTIONS, "ask", old)
     found = findings(router_of(node))
     assert found.keys() == {"version-too-old"}
     assert "wanted 2.6 or later" in found["version-too-old"].fact
