@@ -46,8 +46,18 @@ BAD = {
         "      soket: lb1",
         (
             ":10: router.nodes[0].soket: unknown key 'soket'; did you mean 'socket'? "
-            "allowed keys: entry, file, map, name, socket"
+            "allowed keys: entry, file, map, name, socket, ssh"
         ),
+    ),
+    "a map file here and over SSH": (
+        "      map: /etc/haproxy/shop.map\n",
+        "      map: /etc/haproxy/shop.map\n      file: /mnt/shop.map\n      ssh: {host: lb1}\n",
+        (":13: router.nodes[0].ssh: with ssh the map file is written on that host: take `file` out"),
+    ),
+    "a login in the SSH host": (
+        "      socket: lb1:9999\n",
+        "      socket: lb1:9999\n      ssh: {host: deploy@lb1}\n",
+        ":11: router.nodes[0].ssh.host: found 'deploy@lb1', allowed what matches ^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$",
     ),
     "unknown key": (
         "tags: [demo]",
