@@ -1,4 +1,4 @@
-"""One release__<service> and one rollback__<service> DAG of Airflow for every service file in include/services."""
+"""The release__, rollback__ and retire__<service> DAGs of Airflow for every service file in include/services."""
 
 from bluegreen.dagkit import release_dags
 

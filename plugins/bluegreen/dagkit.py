@@ -1,5 +1,5 @@
 """
-The DAG factory: every service of the catalog gets ``release__<service>`` and ``rollback__<service>``; one ``guardian``.
+The DAG factory: every service of the catalog gets ``release__``, ``rollback__`` and ``retire__<service>``; one ``guardian``.
 
 The layout is the design's section 6; which trigger rules and teardowns hold under which fault was measured there.
 """
@@ -16,14 +16,22 @@ from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
 from bluegreen.catalog.durations import PATTERN, text
 from bluegreen.catalog.load import load_all, load_service, services_folder
 from bluegreen.catalog.models import Service
-from bluegreen.edge import PLAN_TASK, SWITCH_TASK, WATCH_TASK, WAY_BACK
-from bluegreen.operators.ending import FinishOperator, OutcomeOperator, RollbackOperator, SafeOperator, VerdictOperator
+from bluegreen.edge import FINISH_TASK, KEEP_OLD_TASK, PLAN_TASK, SWITCH_TASK, WATCH_TASK, WAY_BACK
+from bluegreen.operators.ending import (
+    FinishOperator,
+    KeepOldOperator,
+    OutcomeOperator,
+    RollbackOperator,
+    SafeOperator,
+    VerdictOperator,
+)
 from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
 from bluegreen.operators.traffic import ShiftOperator
-from bluegreen.operators.way_back import GuardOperator, RollbackNowOperator
+from bluegreen.operators.way_back import GuardOperator, RetireOperator, RollbackNowOperator
 from bluegreen.sensors.watch import WatchSensor
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+KINDS = ("release", "rollback", "retire")
 GUARD_EVERY = timedelta(seconds=15)
 
 RELEASE_DOC = """
@@ -33,7 +41,8 @@ Brings a version to the idle color, tests it, gives it {shares} of the traffic, 
 settles, or puts the traffic back. The run is green only when the new version is live, proven and settled; the run's
 note says what happened.
 
-* Something is wrong and you want the old version **now**: start `rollback__{service}`. It works while this runs.
+* Something is wrong and you want the old version **now**: start `rollback__{service}`. It works while this runs,
+  and after it until `retire__{service}` has run.
 * Airflow is broken: `bluegreen status {service}` tells the truth, `bluegreen restore {service} --reason …` puts it back.
 * You know better than a watch: add the XCom `promote` with your reason to it, then mark it success.
 """
@@ -43,6 +52,13 @@ ROLLBACK_DOC = """
 
 During a release: stop it, and put the traffic back to the color that was live before. After one: go back to the color
 before, while it still runs its version. Refuses, naming what to release instead, when there is nothing to go back to.
+"""
+
+RETIRE_DOC = """
+### Retire {service}'s old color
+
+Ends the way back of the last release, then stops what the idle color still runs. After it `rollback__{service}` refuses.
+{waits}; a run whose release is not the last one any more does nothing.
 """
 
 
@@ -55,12 +71,13 @@ def release_dags() -> Iterator[DAG]:
     wanted = get_parsing_context().dag_id
     if wanted:
         kind, _, name = wanted.partition("__")
-        services = [load_service(services_folder(), name)] if kind in ("release", "rollback") else []
+        services = [load_service(services_folder(), name)] if kind in KINDS else []
     else:
         services = list(load_all(services_folder()).services.values())
     for service in services:
         yield release_dag(service)
         yield rollback_dag(service)
+        yield retire_dag(service)
 
 
 def raise_catalog_errors() -> None:
@@ -111,22 +128,41 @@ def rollback_dag(service: Service) -> DAG:
         schedule=None,
         description=f"Put {name}'s traffic back",
         doc_md=ROLLBACK_DOC.format(service=name),
-        params={
-            "reason": Param(
-                "asked for in Airflow",
-                type="string",
-                minLength=1,
-                maxLength=200,
-                title="Reason",
-                description="Stands in the stamp and in the report.",
-            )
-        },
+        params={"reason": _reason()},
         tags={"rollback", *service.tags},
         default_args={"owner": service.owner} | WAY_BACK,
         max_active_runs=1,
         **_COMMON,
     ) as dag:
         RollbackNowOperator(task_id="rollback", service=name)
+    return dag
+
+
+def retire_dag(service: Service) -> DAG:
+    """Build ``retire__<service>``."""
+    name, keep = service.service, service.release.keep_old
+    waits = f"Every release starts a run that waits {text(keep)}" if keep is not None else "Nobody starts it but people"
+    with DAG(
+        dag_id=f"retire__{name}",
+        schedule=None,
+        description=f"End the way back of {name}'s last release, and stop its old color",
+        doc_md=RETIRE_DOC.format(service=name, waits=waits),
+        params={
+            "reason": _reason(),
+            "release": Param(
+                None,
+                type=["null", "string"],
+                title="Only after this release",
+                description="What the release itself fills in, run@epoch. Empty: the last one.",
+            ),
+        },
+        tags={"retire", *service.tags},
+        # Nobody looks on, and a node that is away may be back in a minute.
+        default_args={"owner": service.owner, "retries": 5, "retry_delay": timedelta(minutes=1)},
+        max_active_runs=1,
+        **_COMMON,
+    ) as dag:
+        RetireOperator(task_id="retire", service=name, execution_timeout=_longest_deploy(service))
     return dag
 
 
@@ -175,12 +211,15 @@ def _traffic(forward: dict[str, Any], canaries: int) -> list[Any]:
 
 def _end(last: Any, name: str) -> None:
     outcome = OutcomeOperator(task_id="outcome", trigger_rule=TriggerRule.ALL_DONE, **WAY_BACK)
-    finish = FinishOperator(task_id="finish", service=name)
+    finish = FinishOperator(task_id=FINISH_TASK, service=name)
+    keep_old = KeepOldOperator(task_id=KEEP_OLD_TASK, service=name)
     rollback = RollbackOperator(task_id="rollback", service=name, **WAY_BACK)
     # Without setups=: a teardown with setups does not run when its setup was killed. The last one decides the state.
     safe = SafeOperator(task_id="safe", service=name, **WAY_BACK).as_teardown()
     verdict = VerdictOperator(task_id="verdict", service=name, **WAY_BACK).as_teardown(on_failure_fail_dagrun=True)
     last >> outcome >> [finish, rollback] >> safe >> verdict
+    # Beside safe, and before the task that decides: what goes wrong in it fails no release that is promoted.
+    finish >> keep_old >> verdict
 
 
 def _longest_deploy(service: Service) -> timedelta:
@@ -232,6 +271,17 @@ def _release_params(service: Service) -> dict[str, Param]:
         ),
         "skip_reason": Param(None, type=["null", "string"], maxLength=200, title="Reason", section="Exceptions"),
     }
+
+
+def _reason() -> Param:
+    return Param(
+        "asked for in Airflow",
+        type="string",
+        minLength=1,
+        maxLength=200,
+        title="Reason",
+        description="Stands in the stamp and in the report.",
+    )
 
 
 def _duration(title: str, description: str) -> Param:

@@ -20,6 +20,7 @@ from bluegreen.core.ports import Credentials
 from bluegreen.release.plan import Plan
 
 PLAN_TASK, SWITCH_TASK, WATCH_TASK = "plan", "switch", "watch"
+FINISH_TASK, KEEP_OLD_TASK = "finish", "keep_old"
 """Tasks that every release has; canary steps stand between them."""
 
 WAY_BACK: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pytest
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
-from bluegreen.core.ports import Deployed
+from bluegreen.core.ports import Deployed, RunsRoles
 from bluegreen.deployers.registry import DEPLOYERS
 from tests.rigs.deploy_rigs import RIGS, missing
 
@@ -20,7 +20,10 @@ ONE, TWO, THREE = "run-one@1", "run-two@2", "run-three@3"
 def rig(request, tmp_path):
     if reason := missing(request.param):
         pytest.skip(reason)
+    needs = request.node.get_closest_marker("needs")
     with RIGS[request.param](tmp_path) as rig:
+        if needs and needs.args[0] not in rig.can:
+            pytest.skip(f"{request.param} declares that it has no {needs.args[0]}")
         yield rig
 
 
@@ -108,3 +111,77 @@ def test_diagnose_tells_of_every_target(rig):
     rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
     text = rig.deployer().diagnose(Color.GREEN)
     assert all(target in text for target in rig.service.colors[Color.GREEN].targets)
+
+
+VERSIONS = {Color.BLUE: "1.0", Color.GREEN: "2.0"}
+ROLES = ("worker", "cron")
+
+
+def give(rig, color, epoch, release=ONE):
+    rig.deployer().run_roles(color, epoch, release, VERSIONS)
+
+
+def where(rig):
+    return [rig.runs(role) for role in ROLES]
+
+
+@pytest.mark.needs("roles")
+def test_neither_deploy_nor_retire_moves_a_role(rig):
+    assert isinstance(rig.deployer(), RunsRoles)
+    rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    rig.deployer().retire(Color.GREEN, 1)
+    assert (where(rig), rig.deployer().roles()) == ([set(), set()], {})
+
+
+@pytest.mark.needs("roles")
+def test_every_role_stops_on_the_other_color_before_it_starts_on_its_own(rig):
+    give(rig, Color.BLUE, 1)
+    give(rig, Color.GREEN, 2, TWO)
+    assert where(rig) == [{Color.GREEN}, {Color.GREEN}]
+    assert rig.deployer().roles() == dict.fromkeys(ROLES, Color.GREEN)
+    last = [move for move in rig.moves()[-4:] if " worker " in move]
+    assert last == ["stop worker on blue 1.0", "start worker on green 2.0"]
+
+
+@pytest.mark.needs("roles")
+def test_roles_that_are_right_already_are_left_as_they_are(rig):
+    give(rig, Color.GREEN, 2, TWO)
+    done = rig.moves()
+    give(rig, Color.GREEN, 2, TWO)
+    give(rig, Color.GREEN, 3, THREE)
+    assert rig.moves() == done
+
+
+@pytest.mark.needs("roles")
+def test_an_older_write_moves_no_role_whatever_its_color(rig):
+    give(rig, Color.BLUE, 1)
+    give(rig, Color.BLUE, 3, THREE)  # a restore that had nothing to move
+    with pytest.raises(DeployFenced, match="epoch 3 of run-three@3"):
+        give(rig, Color.GREEN, 2, TWO)
+    assert where(rig) == [{Color.BLUE}, {Color.BLUE}]
+
+
+@pytest.mark.needs("roles")
+def test_a_role_that_does_not_stop_is_named_and_not_started_and_keeps_no_other_role_back(rig):
+    give(rig, Color.BLUE, 1)
+    rig.stick("worker", Color.BLUE)
+    with pytest.raises(
+        DeployError,
+        match=r"(?s)worker on blue: .*worker does not listen.*may still run on blue, so it was not started on green",
+    ):
+        give(rig, Color.GREEN, 2, TWO)
+    assert where(rig) == [{Color.BLUE}, {Color.GREEN}]
+    assert rig.deployer().roles() == {"worker": None, "cron": Color.GREEN}
+
+
+@pytest.mark.needs("roles")
+def test_what_was_left_half_way_is_completed_by_the_same_write_and_taken_back_by_a_newer_one(rig):
+    give(rig, Color.BLUE, 1)
+    rig.stick("worker", Color.BLUE)
+    with pytest.raises(DeployError):
+        give(rig, Color.GREEN, 2, TWO)
+    rig.stick("worker", Color.BLUE, sticks=False)
+    give(rig, Color.GREEN, 2, TWO)
+    assert where(rig) == [{Color.GREEN}, {Color.GREEN}]
+    give(rig, Color.BLUE, 3, TWO)
+    assert where(rig) == [{Color.BLUE}, {Color.BLUE}]

@@ -32,7 +32,7 @@ def services(folder: Path, **files: dict) -> None:
 
 def test_there_are_no_import_errors(bag):
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"release__shop", "rollback__shop", "guardian"}
+    assert set(bag.dags) == {"release__shop", "rollback__shop", "retire__shop", "guardian"}
 
 
 def test_every_dag_is_tagged_and_owned_and_described(bag):
@@ -46,7 +46,7 @@ def test_the_steps_stand_in_their_order(bag):
     dag = bag.dags["release__shop"]
     assert [task.task_id for task in dag.tasks] == [
         "plan", "deploy", "prewarm", "smoke", "canary_1", "canary_1_watch", "switch", "watch",
-        "outcome", "finish", "rollback", "safe", "verdict",
+        "outcome", "finish", "keep_old", "rollback", "safe", "verdict",
     ]  # fmt: skip
 
 
@@ -55,9 +55,21 @@ def test_the_teardowns_have_no_setups_and_only_the_verdict_decides_the_state(bag
     safe, verdict = dag.get_task("safe"), dag.get_task("verdict")
     assert (safe.is_teardown, safe.on_failure_fail_dagrun) == (True, False)
     assert (verdict.is_teardown, verdict.on_failure_fail_dagrun) == (True, True)
-    assert verdict.upstream_task_ids == {"safe"}
+    assert verdict.upstream_task_ids == {"safe", "keep_old"}
     assert not any(task.is_setup for task in dag.tasks)
     assert dag.dagrun_timeout is None  # it would skip the teardowns
+
+
+def test_what_starts_the_retire_decides_no_state(bag):
+    """Airflow takes a run's state from its last tasks, and from no teardown but the verdict."""
+    dag = bag.dags["release__shop"]
+    assert dag.get_task("keep_old").downstream_task_ids == {"verdict"}
+    assert "keep_old" in dag.get_task("finish").downstream_task_ids
+
+
+def test_a_retire_takes_no_slot_of_the_way_back(bag):
+    assert bag.dags["retire__shop"].get_task("retire").pool == "default_pool"
+    assert bag.dags["retire__shop"].max_active_runs == 1
 
 
 def test_every_task_of_the_way_back_has_its_own_pool_and_the_highest_priority(bag):
@@ -72,7 +84,7 @@ def test_one_broken_file_is_an_import_error_of_its_own_and_takes_no_other_dag_aw
     monkeypatch.setenv("BLUEGREEN_SERVICES", str(tmp_path))
     services(tmp_path, good={}, bad={"entry": {"url": "http://x", "colour_header": "X"}})
     bag = parsed()
-    assert set(bag.dags) == {"release__good", "rollback__good", "guardian"}
+    assert set(bag.dags) == {"release__good", "rollback__good", "retire__good", "guardian"}
     (file, error), *others = bag.import_errors.items()
     assert file.endswith("catalog_errors.py")
     assert not others
@@ -83,10 +95,11 @@ def test_one_broken_file_is_an_import_error_of_its_own_and_takes_no_other_dag_aw
 def test_while_a_task_runs_only_its_own_service_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("BLUEGREEN_SERVICES", str(tmp_path))
     services(tmp_path, good={}, bad={"nonsense": 1})
-    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "release__good")
-    bag = parsed()
-    assert "release__good" in bag.dags
-    assert bag.import_errors == {}
+    for kind in ("release", "rollback", "retire"):
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", f"{kind}__good")
+        bag = parsed()
+        assert f"{kind}__good" in bag.dags
+        assert bag.import_errors == {}
 
 
 def test_canary_steps_become_pairs_of_shift_and_watch(tmp_path, monkeypatch):

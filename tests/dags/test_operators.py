@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
+from bluegreen.core.errors import DeployError
 from bluegreen.release.adopt import adopt
 from bluegreen.release.plan import plan
 from bluegreen.release.shift import settle, shift
@@ -173,6 +175,94 @@ def test_a_run_without_a_plan_has_nothing_to_finish_or_put_back():
     from bluegreen.operators.ending import OutcomeOperator
 
     assert OutcomeOperator(task_id="outcome").choose_branch(context()) == []
+
+
+def finished(world, **release):
+    """What a release has left when its old color is to be kept."""
+    switched = shift(world.ports(), world.release, "switch", 100, world.release.epoch)
+    done = settle(world.ports(), world.release, switched.epoch)
+    kept = SERVICE.model_copy(update={"release": SERVICE.release.model_copy(update=release)})
+    planned = world.release.model_copy(update={"service": kept})
+    return {("plan", "return_value"): planned.as_json(), ("finish", "return_value"): done.as_json()}
+
+
+def test_the_run_that_retires_waits_for_keep_old_and_knows_its_release(world):
+    from airflow.sdk.exceptions import DagRunTriggerException
+
+    from bluegreen.operators.ending import KeepOldOperator
+
+    left = finished(world)
+    with pytest.raises(DagRunTriggerException) as asked:
+        KeepOldOperator(task_id="keep_old", service="shop").execute(context(left))
+    run = asked.value
+    assert (run.trigger_dag_id, run.dag_run_id) == ("retire__shop", "keep_old__2__run-1")
+    assert run.run_after == world.time + timedelta(hours=24)
+    assert run.conf == {"release": "run-1@2", "reason": "keep_old (1d) is over"}
+    assert run.skip_when_already_exists
+
+
+def test_what_is_kept_for_ever_starts_no_run(world):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from bluegreen.operators.ending import KeepOldOperator
+
+    with pytest.raises(AirflowSkipException):
+        KeepOldOperator(task_id="keep_old", service="shop").execute(context(finished(world, keep_old=None)))
+
+
+@pytest.mark.parametrize(("run_id", "warns"), [("keep_old__2__run-1", False), (None, True)])
+def test_a_promoted_release_whose_retire_could_not_be_started_says_so(world, monkeypatch, run_id, warns):
+    from bluegreen.operators.ending import VerdictOperator
+
+    left = finished(world) | {("safe", "return_value"): {"outcome": "finished"}, ("keep_old", "trigger_run_id"): run_id}
+    monkeypatch.setattr(VerdictOperator, "way_back_ports", lambda *_: world.ports())
+    note = VerdictOperator(task_id="verdict", service="shop").execute(context(left))
+    assert note.startswith("promoted: tests: 2 is live on green")
+    assert ("keep_old did not succeed: blue runs on unless a run of retire__shop waits" in note) is warns
+
+
+def retire_as_airflow_does(world, monkeypatch, **params):
+    from bluegreen.operators.way_back import RetireOperator
+
+    monkeypatch.setattr(RetireOperator, "ports", lambda *_: world.ports())
+    asked = context(reason="keep_old is over", **{"release": None} | params)
+    asked["dag_run"].triggering_user_name = "anna"
+    return RetireOperator(task_id="retire", service="shop").execute(asked)
+
+
+def test_a_retire_says_what_it_did(world, monkeypatch):
+    finished(world)
+    found = retire_as_airflow_does(world, monkeypatch, release="run-1@2")
+    assert (found["color"], world.runs[Color.BLUE]) == ("blue", "")
+    assert "retired 1 on blue: anna: keep_old is over" in found["says"]
+
+
+def test_a_retire_of_another_release_is_left_out(world, monkeypatch):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    finished(world)
+    with pytest.raises(AirflowSkipException, match="another release came: nothing to retire for run-0@1"):
+        retire_as_airflow_does(world, monkeypatch, release="run-0@1")
+    assert world.runs[Color.BLUE] == "1"
+
+
+@pytest.mark.parametrize("name", ["RollbackOperator", "SafeOperator"])
+def test_roles_that_are_astray_are_tried_again_once_the_traffic_is_back(world, monkeypatch, name):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from bluegreen.operators import ending
+
+    shift(world.ports(), world.release, "switch", 100, world.release.epoch)
+    world.role_breaks = ("stop", DeployError("does not end", part="worker on green"))
+    operator = getattr(ending, name)(task_id=name, service="shop")
+    monkeypatch.setattr(type(operator), "way_back_ports", lambda *_: world.ports())
+    left = {("plan", "return_value"): world.release.as_json()}
+    with pytest.raises(Exception, match="worker on green: does not end") as raised:
+        operator.execute(context(left))
+    assert not isinstance(raised.value, AirflowFailException)  # which would not be tried again
+    assert world.splits() == {"100/0"}
+    assert operator.execute(context(left))["outcome"] == "already"
+    assert world.workers == {Color.BLUE}
 
 
 def test_a_deploy_may_take_as_long_as_the_service_file_allows():

@@ -6,7 +6,10 @@ A rig is a context manager that gives a ``DeployRig``; ``deploy_rigs`` has one f
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +25,7 @@ from bluegreen.core.ports import Credentials, Deployer
 from bluegreen.deployers.registry import make_deployer
 
 LOOPBACK = "127.0.0.1"
+ROLE = str(Path(__file__).with_name("role.sh"))
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,13 @@ def keys(**connections: str) -> Callable[[str], Credentials]:
 
 
 class DeployRig(Protocol):
-    """What the contract suite needs of a kind of deployer. Versions that begin with ``bad`` never become healthy."""
+    """
+    What the contract suite needs of a kind of deployer. Versions that begin with ``bad`` never become healthy.
 
+    :param can: ``roles``: it runs the role ``worker`` and ``cron``, and the rig has the three methods about them
+    """
+
+    can: frozenset[str]
     service: Service
 
     def deployer(self) -> Deployer:
@@ -182,13 +191,76 @@ class DeployRig(Protocol):
         """Tell how many times the target was really changed."""
         ...
 
+    def runs(self, role: str) -> set[Color]:
+        """Tell on which colors a role really runs."""
+        ...
+
+    def moves(self) -> list[str]:
+        """Return what was really done with roles, ``stop worker on blue 1.0``, in its order."""
+        ...
+
+    def stick(self, role: str, color: Color, *, sticks: bool = True) -> None:
+        """Let a role not stop on a color any more."""
+        ...
+
+
+@dataclass
+class Processes:
+    """Real processes that ``role.sh`` begins and ends in a folder."""
+
+    folder: Path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self.folder.glob("*.pid"):
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
+
+    def section(self, timeout: str) -> dict[str, object]:
+        """Return ``deploy.roles`` of a service file."""
+        commands = {verb: [ROLE, verb, str(self.folder)] for verb in ("start", "stop")}
+        return {role: commands | {"timeout": timeout} for role in ("worker", "cron")}
+
+    def start(self, role: str, color: Color, version: str) -> None:
+        """Start a role by hand, as somebody did before there was a release."""
+        told = {"ROLE": role, "COLOR": color, "VERSION": version, "RELEASE": "nobody", "EPOCH": ""}
+        subprocess.run([ROLE, "start", self.folder], env=os.environ | told, check=True, stdout=subprocess.DEVNULL)
+
+    def runs(self, role: str) -> set[Color]:
+        """Tell on which colors a role really runs."""
+        return {color for color in Color if self._alive(self.folder / f"{role}-{color}.pid")}
+
+    def moves(self) -> list[str]:
+        """Return what was really done with roles, in its order."""
+        log = self.folder / "roles.log"
+        return [line.partition(" for ")[0] for line in log.read_text().splitlines()] if log.exists() else []
+
+    def stick(self, role: str, color: Color, *, sticks: bool = True) -> None:
+        """Let a role not stop on a color any more."""
+        file = self.folder / f"{role}-{color}.stuck"
+        file.touch() if sticks else file.unlink()
+
+    @staticmethod
+    def _alive(file: Path) -> bool:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
+            return True
+        return False
+
 
 @dataclass
 class CommandRig:
-    """Sites that report what a shell script wrote into a file."""
+    """Sites that report what a shell script wrote into a file, and roles that are processes."""
 
     service: Service
     folder: Path
+    processes: Processes
+    can: frozenset[str] = frozenset({"roles"})
+
+    def __post_init__(self) -> None:
+        self.runs, self.moves, self.stick = self.processes.runs, self.processes.moves, self.processes.stick
 
     def deployer(self) -> Deployer:
         """Make a deployer as another worker would."""
@@ -217,6 +289,7 @@ def reports(file: Path) -> Callable[[Asked], Reply]:
 def command_rig(folder: Path) -> Iterator[CommandRig]:
     """Two targets a color, and a script that deploys to them."""
     with ExitStack() as stack:
+        processes = stack.enter_context(Processes(folder))
         sites = {c: [stack.enter_context(Site(reports(folder / f"{c}.version"))) for _ in range(2)] for c in Color}
         script = 'echo "deploying $VERSION to $TARGETS"; echo x >> ran; printf %s "$VERSION" > "$COLOR.version"'
         deploy = {
@@ -226,5 +299,6 @@ def command_rig(folder: Path) -> Iterator[CommandRig]:
             "cwd": str(folder),
             "ready_within": "300ms",
             "fence": str(folder / "fences"),
+            "roles": processes.section("400ms"),
         }
-        yield CommandRig(make_service({c: [s.url for s in sites[c]] for c in Color}, deploy), folder)
+        yield CommandRig(make_service({c: [s.url for s in sites[c]] for c in Color}, deploy), folder, processes)

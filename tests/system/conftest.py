@@ -104,7 +104,7 @@ class Stack:
         for node in self.shop.nodes:
             if not node.running:
                 node.start()
-        for dag in (self.dag, "guardian", f"rollback__{self.shop.name}"):
+        for dag in (self.dag, "guardian", f"rollback__{self.shop.name}", f"retire__{self.shop.name}"):
             self.api.pause(dag, paused=False)
         for dag in (self.dag, f"rollback__{self.shop.name}", "sleepers"):
             for run in self.api.runs(dag, limit=20):
@@ -165,7 +165,10 @@ def whole_stack():
     (dags / "sleepers.py").write_text(SLEEPERS)
     shop = Shop(work / "shop", canary=3, watch=3, more={"lease": LEASE})
     SERVICE_CHANGES["entry"] = {"url": "http://shop.test/", "path": PROOF_PATH}
-    environment = {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": str(ROOT)}
+    environment = {
+        "BLUEGREEN_SERVICES": str(shop.services_folder),
+        "PYTHONPATH": f"{ROOT / 'plugins'}{os.pathsep}{ROOT}",
+    }
     airflow = AirflowStack(work / "airflow", dags, ROOT / "plugins", env=environment)
     targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
     load = LoadProcess(Load(targets, host_header="shop.test", connections=10, rate=100, paths=LOAD_PATHS), work)
@@ -174,7 +177,7 @@ def whole_stack():
         airflow.start()
         stack = Stack(shop, airflow, load)
         assert stack.bluegreen("adopt", "shop", "--version", "1.4.0", "--reason", "begin").returncode == 0
-        stack.api.wait_dags({stack.dag, "rollback__shop", "guardian", "sleepers"}, 60)
+        stack.api.wait_dags({stack.dag, "rollback__shop", "retire__shop", "guardian", "sleepers"}, 60)
         load.start()
         yield stack
     finally:

@@ -13,9 +13,20 @@ from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.section import ConnectionId, Section, SshLogin, Url
 from bluegreen.core.colors import Color
 
+ROLE_NAME = r"^[a-z][a-z0-9_]{0,40}$"
+"""No ``-``: it parts service and role in a fence file's name."""
 SSH_ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[1-9]\d{0,4})?$"
 SshAddress = Annotated[str, Field(pattern=SSH_ADDRESS, examples=["10.0.1.11"])]
+RoleName = Annotated[str, Field(pattern=ROLE_NAME, examples=["worker", "cron"])]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Role(Section):
+    """A part that runs on one color only: a worker, a cron job. COLOR, ROLE and VERSION are in the environment."""
+
+    start: Argv = Field(description="starts it on COLOR, after the full switch")
+    stop: Argv = Field(description="stops it on COLOR, and returns when it has ended")
+    timeout: Duration = Field(timedelta(minutes=1), description="for each of the two")
 
 
 class DeployCommands(Section):
@@ -27,9 +38,17 @@ class DeployCommands(Section):
     timeout: Duration = Field(timedelta(minutes=10), description="for each command")
     ready_within: Duration = Field(timedelta(minutes=2), description="from the command's end to healthy targets")
     fence: Path | None = Field(None, description="folder of the fence files; by default beside the user's state")
+    roles: dict[RoleName, Role] = Field(default_factory=dict, description="parts that must run on one color only")
     secrets: dict[str, ConnectionId] = Field(
         default_factory=dict, description="environment variable -> connection whose password it gets"
     )
+
+    @field_validator("roles")
+    @classmethod
+    def _no_web(cls, roles: dict[str, Role]) -> dict[str, Role]:
+        if "web" in roles:
+            raise ValueError("web serves on both colors and starts at deploy, so it is no role here: leave it out")
+        return roles
 
 
 class CommandDeploy(DeployCommands):

@@ -176,6 +176,12 @@ class Release(Section):
     )
     restore_within: Duration = Field(_seconds(10), description="how long a restore tries nodes that do not answer")
     drain: Duration = Field(_seconds(30), description="how long finish waits for requests in flight on the old color")
+    keep_old: Annotated[Duration, Field(le=timedelta(days=3650))] | None = Field(
+        timedelta(hours=24),
+        description="how long the old color is kept after the release, for rollback__; then retire__ ends it. "
+        "null: until somebody starts retire__",
+    )
+    min_healthy: int = Field(1, ge=1, description="healthy servers that the new color has before the full switch")
 
     @field_validator("canary")
     @classmethod
@@ -231,6 +237,14 @@ class Service(Section):
                     f"{', '.join(odd)}; give deploy.targets, or order: parallel"
                 )
         return deploy
+
+    @field_validator("release")
+    @classmethod
+    def _enough_targets(cls, release: Release, info: ValidationInfo) -> Release:
+        targets = min((len(color.targets) for color in info.data.get("colors", {}).values()), default=None)
+        if targets is not None and release.min_healthy > targets:
+            raise ValueError(f"min_healthy is {release.min_healthy}, but a color has {targets} targets only")
+        return release
 
     def frozen(self) -> dict[str, Any]:
         """JSON from which ``Service.model_validate`` makes the same service again: what a release holds on to."""

@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from bluegreen.core.colors import Color
 from bluegreen.core.reading import NodeReading, Reading
-from bluegreen.core.stamp import NONE, Phase
+from bluegreen.core.stamp import NONE, Phase, Stamp
 from bluegreen.release.status import Status
 
 WIDTH = 80
@@ -45,6 +45,7 @@ def faults(status: Status) -> list[str]:
         found.append(f"a release is under way: {stamp.phase}, lease {lease(status)}")
     elif stamp.phase is Phase.STRANDED:
         found.append("stranded: the way back does not serve; a person must look")
+    found += [f"role {role} was not brought to {reading.live}, where the traffic is" for role in status.astray]
     if reading.live and (health := reading.health(reading.live)) and not health.serves:
         found.append(f"{reading.live} has all traffic, and no server that is up")
     return found
@@ -110,12 +111,20 @@ def _facts(status: Status) -> str:
     words = [
         ("phase", f"{stamp.phase} (epoch {stamp.epoch}, step {stamp.step})"),
         ("release", stamp.release),
-        ("way back", f"to {stamp.back_to}" if stamp.back_to and not stamp.phase.way_back else NONE),
+        ("way back", _way_back(status, stamp)),
         ("lease", lease(status)),
         ("since", f"{stamp.at:%Y-%m-%d %H:%M:%S} UTC" if stamp.at else NONE),
         ("why", stamp.why or NONE),
     ]
     return "\n".join(paragraph(f"{name:<9} {said}", "  ", " " * 12) for name, said in words)
+
+
+def _way_back(status: Status, stamp: Stamp) -> str:
+    if stamp.back_to is None or stamp.phase.way_back:
+        return NONE
+    version = stamp.versions.get(stamp.back_to)
+    kept = f", kept until {status.kept_until:%Y-%m-%d %H:%M:%S} UTC" if status.kept_until else ""
+    return f"to {stamp.back_to}" + (f" ({version})" if version else "") + kept
 
 
 def _colors(status: Status) -> str:

@@ -27,4 +27,5 @@ def restore(ctx: typer.Context, service: ServiceName, reason: Reason, services: 
     found = put_back(ports_of(readable[0]), reason, f"bluegreen restore by {who()}")
     print(headline(found.reading))
     print(paragraph(found.says))
-    return max([OK if found.whole and not found.reading.unreachable else WRONG, *codes])
+    whole = found.whole and not found.reading.unreachable and not found.astray
+    return max([OK if whole else WRONG, *codes])

@@ -15,7 +15,8 @@ The one error tree. Retryable or not is in the type; the text says service, part
     │   └── NotProven               requests through the entry say otherwise
     ├── NotServing                  a color that should take traffic does not serve
     ├── DeployError
-    │   └── DeployFenced            a newer release has the target
+    │   ├── DeployFenced            a newer release has the target
+    │   └── RolesAstray             (retryable) the traffic is back, but a worker or a cron job is not
     ├── CheckFailed                 a smoke test or prewarming found what it must not
     └── Unhealthy                   the watch's verdict
 """
@@ -132,6 +133,12 @@ class DeployError(BlueGreenError):
 
 class DeployFenced(DeployError):
     """A newer release holds the target."""
+
+
+class RolesAstray(DeployError):
+    """The traffic is where it should be, but a role does not run there, or still runs on the other color."""
+
+    retryable = True
 
 
 class CheckFailed(BlueGreenError):

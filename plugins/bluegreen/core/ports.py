@@ -171,6 +171,41 @@ class Deployer(Protocol):
         ...
 
 
+@runtime_checkable
+class RunsRoles(Protocol):
+    """
+    A deployer of parts that run on one color only, such as workers and cron jobs.
+
+    They begin on a color when the traffic is whole on it, and end on the other one before: two consumers would eat one
+    queue, and one of them is of a version that is not live.
+    """
+
+    def run_roles(self, color: Color, epoch: int, release: str, versions: Mapping[Color, str]) -> None:
+        """
+        Let every role run on a color and not on the other: stopped there first, then started here. Idempotent.
+
+        A role that does not stop is not started. One role's failure keeps no other from its color.
+
+        :param epoch: of the write that gave the color its traffic; it fences both colors
+        :param release: that write's release
+        :param versions: version on each color, where it is known
+        :raises DeployFenced: a higher epoch than ``epoch`` has a role, or somebody is moving it at this moment
+        :raises DeployError: a role did not stop or start
+        """
+        ...
+
+    def roles(self) -> Mapping[str, Color | None]:
+        """
+        Return the color that each role was brought to; None for one that was left half-way.
+
+        Cheap, as the guard asks at each look. A role that nobody has ever moved, or that somebody is moving at this
+        moment, is absent.
+
+        :raises DeployError: what was noted cannot be read
+        """
+        ...
+
+
 class Prover(Protocol):
     """Requests through the entry."""
 

@@ -10,11 +10,13 @@ from typing import cast
 from bluegreen.catalog.deploys import CommandDeploy
 from bluegreen.checks.health import summed
 from bluegreen.core.colors import Color
+from bluegreen.core.errors import DeployError
 from bluegreen.core.ports import Deployed
 from bluegreen.deployers import health_wait
 from bluegreen.deployers.child import Child
 from bluegreen.deployers.fence import Fence
 from bluegreen.deployers.health_wait import Log, TargetsDeployer
+from bluegreen.deployers.role_moves import ROLE_WAIT, Verb, each_role, role_error, role_moves
 
 # Airflow's own database, connections and variables are no business of a deployed program, which inherits all it gets.
 _AIRFLOWS = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")
@@ -64,11 +66,44 @@ class CommandDeployer(TargetsDeployer):
         with self._fence(color).enter(epoch, wait=self._wait):
             child.run()
 
+    def run_roles(self, color: Color, epoch: int, release: str, versions: Mapping[Color, str]) -> None:
+        """
+        Run each role's commands: stop on the other color, then start on this one; see ``core.ports.RunsRoles``.
+
+        :raises DeployFenced: a newer write has moved a role, or somebody is moving it
+        :raises DeployError: a command failed, or did not end
+        :raises SecretMissing: a connection of ``deploy.secrets`` is not there
+        """
+
+        def move(role: str) -> None:
+            with self._fence(role).enter(epoch, release, min(self._wait, ROLE_WAIT)) as held:
+                # Whoever begins to move a role forgets where it was: it is known, so nobody has begun since.
+                if held.before is None or held.before.done != color:
+                    for verb, where in role_moves(color):
+                        words = self._words(where, versions.get(where, ""), epoch, release) | {"ROLE": role}
+                        self._role(verb, role, where, words)
+                held.finish(color)
+
+        each_role(self._plan.roles, move)
+
+    def roles(self) -> dict[str, Color | None]:
+        """Return the color that each role was brought to, by the fence files; see ``core.ports.RunsRoles``."""
+        left = {role: self._fence(role).left() for role in self._plan.roles}
+        return {role: Color(found.done) if found.done else None for role, found in left.items() if found}
+
+    def _role(self, verb: Verb, role: str, color: Color, words: Mapping[str, str]) -> None:
+        plan = self._plan.roles[role]
+        try:
+            self._child(plan.start if verb == "start" else plan.stop, words, plan.timeout, self._log).run()
+        except DeployError as error:
+            raise role_error(self._service.service, role, verb, color, error.fact) from error
+        self._log(f"{self._service.service}: {role}: {verb} on {color}: done")
+
     def _look(self, argv: tuple[str, ...], color: Color, say: Log) -> None:
         self._child(argv, self._words(color), health_wait.DIAGNOSE_TIMEOUT, say).run()
 
-    def _fence(self, color: Color) -> Fence:
-        return Fence(self._plan.fence, self._service.service, color)
+    def _fence(self, part: str) -> Fence:
+        return Fence(self._plan.fence, self._service.service, part)
 
     def _child(self, argv: tuple[str, ...], words: Mapping[str, str], timeout: timedelta, say: Log) -> Child:
         passwords = self._passwords()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, DagRunTriggerException
 
+from bluegreen.catalog.durations import text
 from bluegreen.core.errors import BlueGreenError, NotProven, RouterUnreachable
 from bluegreen.core.stamp import Phase
 from bluegreen.edge import (
+    FINISH_TASK,
+    KEEP_OLD_TASK,
     PLAN_TASK,
     SWITCH_TASK,
     WATCH_TASK,
@@ -60,6 +64,40 @@ class FinishOperator(BlueGreenOperator):
         return settled.as_json() | {"drained": drain(ports, plan.live).as_json()}
 
 
+class KeepOldOperator(BlueGreenOperator):
+    """
+    Start ``retire__<service>`` now, to run when ``release.keep_old`` is over; Airflow's scheduler waits for it.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> None:
+        """
+        Start it under a name of its own, so that a repeated task starts no second one.
+
+        :raises DagRunTriggerException: always; so Airflow is asked for a run of another DAG
+        """
+        plan = plan_of(context)
+        keep = plan.service.release.keep_old
+        if keep is None:
+            leave_out(self.log, f"keep_old is null: {plan.live} runs on until somebody starts retire__{self.service}")
+        settled = context["ti"].xcom_pull(task_ids=FINISH_TASK)["reading"]["stamp"]["at"]
+        # Airflow's TriggerDagRunOperator does the same, but its import takes every task of a release most of a second.
+        raise DagRunTriggerException(
+            trigger_dag_id=f"retire__{self.service}",
+            dag_run_id=f"keep_old__{plan.epoch}__{plan.run}"[:250],
+            conf={"release": plan.release, "reason": f"keep_old ({text(keep)}) is over"},
+            run_after=datetime.fromisoformat(settled) + keep,
+            reset_dag_run=False,
+            skip_when_already_exists=True,
+            wait_for_completion=False,
+            allowed_states=[],
+            failed_states=[],
+            poke_interval=60,
+            deferrable=False,
+        )
+
+
 class RollbackOperator(BlueGreenOperator):
     """
     Put the traffic back and say what is wrong with the new color. It takes nothing from XCom but more nodes.
@@ -73,6 +111,7 @@ class RollbackOperator(BlueGreenOperator):
         found = restore(ports, first_error(context) or "the release failed", self.task_id, run)
         if found.outcome in ("restored", "already"):
             self.log.info("diagnosis:\n%s", ports.deployer.diagnose(plan_of(context).idle))
+        found.need_roles(ports.name)
         return found.as_json()
 
 
@@ -96,6 +135,7 @@ class SafeOperator(BlueGreenOperator):
             raise NotProven(
                 found.proof.reason, service=ports.name, part="safe", next_step="look at once: bluegreen status"
             )
+        found.need_roles(ports.name)
         return found.as_json()
 
 
@@ -118,8 +158,9 @@ class VerdictOperator(BlueGreenOperator):
         safe = context["ti"].xcom_pull(task_ids="safe") or {}
         if stamp and stamp.run == run and stamp.phase is Phase.SETTLED and safe.get("outcome") == "finished":
             by_hand = "; by hand: " + ", ".join(left) if (left := _left(context, "by_hand")) else ""
-            return self._note(context, f"promoted: {stamp.why}{by_hand}")
-        ended = safe.get("says") or f"the safety net did not run: {reading.says()}"
+            return self._note(context, f"promoted: {stamp.why}{by_hand}{_not_kept(context)}")
+        failed = context["ti"].xcom_pull(task_ids="safe", key="error")
+        ended = safe.get("says") or failed or f"the safety net did not run: {reading.says()}"
         note = f"NOT promoted: {first_error(context) or 'the run was ended by hand'} | {ended}"
         self._note(context, note)
         raise AirflowFailException(note)
@@ -134,6 +175,20 @@ class VerdictOperator(BlueGreenOperator):
 def first_error(context: Context) -> str | None:
     """Return the text of the first step that failed, if one left any."""
     return next(iter(_left(context, "error")), None)
+
+
+def _not_kept(context: Context) -> str:
+    """Return a warning where nothing will retire the old color by itself: that must never fail a promoted release."""
+    try:
+        plan, started = plan_of(context), context["ti"].xcom_pull(task_ids=KEEP_OLD_TASK, key="trigger_run_id")
+    except Exception:  # noqa: BLE001 - a warning is welcome, never needed
+        return ""
+    if started or plan.service.release.keep_old is None:
+        return ""
+    name = plan.service.service
+    return (
+        f"; {KEEP_OLD_TASK} did not succeed: {plan.live} runs on unless a run of retire__{name} waits, or you start one"
+    )
 
 
 def _left(context: Context, key: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Operators of ``rollback__<service>`` and ``guardian``."""
+"""Operators of ``rollback__<service>``, ``retire__<service>`` and ``guardian``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from airflow.sdk.exceptions import AirflowException
 
 from bluegreen.catalog.load import load_all, services_folder
 from bluegreen.catalog.models import Service
-from bluegreen.edge import PLAN_TASK, connection_secrets
+from bluegreen.edge import PLAN_TASK, connection_secrets, leave_out
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.guard import guard
 from bluegreen.release.plan import Plan
+from bluegreen.release.retire import retire
 from bluegreen.release.rollback import rollback
 from bluegreen.release.wiring import ports_for, union
 from bluegreen.routers.registry import make_router
@@ -31,6 +32,23 @@ class RollbackNowOperator(BlueGreenOperator):
         run = context["dag_run"]
         by = run.triggering_user_name or str(run.run_type.value)
         return rollback(self.ports(), run.run_id, context["params"]["reason"], by).as_json()
+
+
+class RetireOperator(BlueGreenOperator):
+    """
+    End the way back of the last release, then stop its old color.
+
+    :param service: name in the catalog (templated)
+    """
+
+    def act(self, context: Context) -> dict[str, Any]:
+        """Retire; the DAG run's param ``reason`` stands in the stamp, ``release`` says for which release it was asked."""
+        run, params = context["dag_run"], context["params"]
+        by = run.triggering_user_name or str(run.run_type.value)
+        found = retire(self.ports(), params["reason"], by, params["release"] or "")
+        if found.color is None:
+            leave_out(self.log, found.says)
+        return found.as_json()
 
 
 class GuardOperator(BaseOperator):

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bluegreen.core.colors import Color
+from bluegreen.core.errors import DeployError
 from bluegreen.core.ports import Counts
+from bluegreen.core.reading import Reading
 from bluegreen.release.ports import Ports
 
 
@@ -59,3 +61,29 @@ def drain(ports: Ports, color: Color) -> Drained:
     count = "an unknown number of" if left is None else left
     ports.log(f"drained {color}: {count} requests in flight after {waited:.1f} s")
     return Drained(color, left, round(waited, 2))
+
+
+def wait_until_unused(ports: Ports, color: Color, reading: Reading) -> None:
+    """
+    Wait until no client follows to a color without traffic, and nothing is in flight on it.
+
+    :raises DeployError: something still is after ``release.drain``
+    """
+    follow = reading.stamp.clients_follow_until if reading.stamp else None
+    if follow and follow > ports.now():
+        seconds = (follow - ports.now()).total_seconds()
+        ports.log(f"clients may still use {color} for {seconds:.0f} s: waiting")
+        ports.sleep(seconds)
+    if not isinstance(ports.router, Counts):
+        return
+    left: int | None = None
+    for _ in ports.deadline(ports.service.release.drain).tries(first_pause=0.2):
+        left = in_flight(ports, color)
+        if left == 0:
+            return
+    raise DeployError(
+        f"{'an unknown number of' if left is None else left} requests are still in flight on it",
+        service=ports.name,
+        part=color,
+        next_step="wait for them, or give release.drain more time",
+    )

@@ -1,16 +1,17 @@
-"""The guard: restores a service whose lease has run out, and brings nodes that came back up to the truth."""
+"""The guard: restores a service whose lease has run out, and brings nodes and roles that were left behind to the truth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from bluegreen.core.errors import RouterUnreachable
+from bluegreen.core.errors import DeployError, RouterUnreachable
 from bluegreen.core.ports import CatchesUp
 from bluegreen.core.reading import Reading
-from bluegreen.core.stamp import Phase
+from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
+from bluegreen.release.roles import roles_astray, roles_back
 
 Action = Literal["none", "restored", "caught-up", "reported"]
 
@@ -52,6 +53,12 @@ def guard(ports: Ports, by: str) -> Guarded:
         lagging = ", ".join(node.node for node in reading.lagging)
         after = ports.router.catch_up()
         return Guarded("caught-up", f"brought {lagging} up: {after.says()}", after)
+    if not reading.foreign and not stamp.phase.transitional and (guarded := _roles(ports, reading)):
+        return guarded
+    return _told(ports, reading, stamp)
+
+
+def _told(ports: Ports, reading: Reading, stamp: Stamp) -> Guarded:
     if stamp.phase is Phase.STRANDED:
         return Guarded(
             "reported", f"stranded: {reading.says()} ({stamp.why}); mend the other color, then adopt", reading
@@ -59,3 +66,16 @@ def guard(ports: Ports, by: str) -> Guarded:
     if reading.foreign:
         return Guarded("reported", f"changed by hand: {reading.says()}; bluegreen adopt {ports.name}", reading)
     return Guarded("none", reading.says(), reading)
+
+
+def _roles(ports: Ports, reading: Reading) -> Guarded | None:
+    """Bring roles that somebody left astray to the traffic; None where there are none."""
+    try:
+        astray = roles_astray(ports, reading)
+    except DeployError as error:
+        return Guarded("reported", f"{reading.says()}; roles: {error}", reading)
+    if not astray:
+        return None
+    if wrong := roles_back(ports, reading):
+        return Guarded("reported", f"{reading.says()}; {wrong}", reading)
+    return Guarded("caught-up", f"brought {', '.join(astray)} to {reading.live}: {reading.says()}", reading)

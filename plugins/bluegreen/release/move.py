@@ -17,6 +17,7 @@ from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.finished import not_finished
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
+from bluegreen.release.roles import move_roles
 from bluegreen.release.shift import Shifted, proved
 
 
@@ -34,6 +35,7 @@ def move(  # each of them is the caller's to choose
     :raises TrafficConflict: another release is under way
     :raises NotServing: the color has no healthy server
     :raises NotProven: the entry says otherwise; the traffic was put back
+    :raises DeployError: a role did not follow; the traffic was put back
     """
     reading = ports.router.read()
     stamp = _ours(ports, reading, run)
@@ -50,7 +52,10 @@ def move(  # each of them is the caller's to choose
     mark = Stamp(stamp.epoch + 1, release, by, phase, back_to, stamp.versions, until, at=ports.now(), why=why)
     try:
         done = _write(ports, Split.giving(color, share), stamp, mark)
-        return done if share < 100 else _write(ports, Split.whole_on(color), mark, _settled(mark))
+        if share < 100:
+            return done
+        move_roles(ports, color, mark)
+        return _write(ports, Split.whole_on(color), mark, _settled(mark))
     except BlueGreenError:
         restore(ports, "the move was not proven", by, run)
         raise

@@ -14,12 +14,13 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import RouterError, RouterUnreachable
+from bluegreen.core.errors import RolesAstray, RouterError, RouterUnreachable
 from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import CatchesUp, Readies
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.ports import Ports
+from bluegreen.release.roles import roles_back
 
 READY_WITHIN = timedelta(seconds=2)
 """How long servers that were put back may take until their first health check."""
@@ -37,12 +38,14 @@ class Restored:
     :param reading: the router afterwards
     :param proof: requests through the entry afterwards; None where nothing was moved or is to be proven
     :param says: one line for people
+    :param astray: what is wrong with the roles, empty where they followed the traffic
     """
 
     outcome: Outcome
     reading: Reading
     proof: Proof | None
     says: str
+    astray: str = ""
 
     @property
     def whole(self) -> bool:
@@ -50,11 +53,21 @@ class Restored:
         ours = self.outcome in ("restored", "already")
         return ours and not self.reading.lagging and (self.proof is None or self.proof.proven is not False)
 
+    def need_roles(self, service: str) -> None:
+        """
+        Let a task be repeated until the roles have followed the traffic.
+
+        :raises RolesAstray: they have not
+        """
+        if self.astray:
+            raise RolesAstray(self.says, service=service, next_step="tried again, by this task or by the guard")
+
     def as_json(self) -> dict[str, Any]:
         """JSON for XCom and reports."""
         return {
             "outcome": self.outcome,
             "says": self.says,
+            "astray": self.astray,
             "reading": self.reading.as_json(),
             "proof": self.proof.as_json() if self.proof else None,
         }
@@ -65,6 +78,8 @@ def restore(
 ) -> Restored:
     """
     Put the traffic back, on each node that is reached; the rest is tried until ``release.restore_within`` is over.
+
+    Roles follow once it is back; what is wrong with them stands in the answer, and keeps no traffic from its way.
 
     :param why: one line for the stamp
     :param by: who
@@ -159,7 +174,8 @@ def _told(ports: Ports, reading: Reading, stamp: Stamp, *, moved: bool) -> Resto
         f"; {proof.says}: {proof.reason}" if proof else ""
     )
     ports.log(says)
-    return Restored(outcome, reading, proof, says)
+    astray = roles_back(ports, reading)
+    return Restored(outcome, reading, proof, f"{says}; {astray}" if astray else says, astray)
 
 
 def _proof(ports: Ports, split: Split) -> Proof:

@@ -7,6 +7,7 @@ from bluegreen.core.errors import NotProven, NotServing, ReleaseRefused
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored, restore, serves
+from bluegreen.release.roles import roles_back
 
 
 def rollback(ports: Ports, run: str, why: str, by: str) -> Restored:
@@ -19,6 +20,7 @@ def rollback(ports: Ports, run: str, why: str, by: str) -> Restored:
     :param run: the DAG run that asks
     :raises ReleaseRefused: there is nothing to go back to
     :raises NotServing: the color to go back to has no healthy server
+    :raises RolesAstray: the traffic is back, but a role is not
     """
     stamp = ports.router.read().stamp
     if stamp is None:
@@ -38,6 +40,7 @@ def rollback(ports: Ports, run: str, why: str, by: str) -> Restored:
 def _back(ports: Ports, found: Restored) -> Restored:
     if not found.whole:
         raise NotProven(found.says, service=ports.name, part="rollback", next_step="look at once: bluegreen status")
+    found.need_roles(ports.name)
     return found
 
 
@@ -51,7 +54,10 @@ def _back_from_settled(ports: Ports, stamp: Stamp, run: str, why: str) -> Restor
     ports.log(says)
     if proof.proven is False:
         raise NotProven(proof.reason, service=ports.name, part="rollback", next_step="see bluegreen check")
-    return Restored("restored", reading, proof, says)
+    astray = roles_back(ports, reading)
+    back_now = Restored("restored", reading, proof, f"{says}; {astray}" if astray else says, astray)
+    back_now.need_roles(ports.name)
+    return back_now
 
 
 def _kept(ports: Ports, stamp: Stamp) -> Color:
@@ -59,7 +65,7 @@ def _kept(ports: Ports, stamp: Stamp) -> Color:
     old = stamp.back_to
     version = stamp.versions.get(old) if old else None
     if old is None or version is None:
-        raise _refused(ports, f"{stamp.release} left no way back", "release the version you want instead")
+        raise _refused(ports, f"no way back from {stamp.release}: {stamp.why}", "release the version you want instead")
     deployed = ports.deployer.status(old)
     if not deployed.health.serves:
         raise NotServing(

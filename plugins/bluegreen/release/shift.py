@@ -14,6 +14,7 @@ from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.finished import not_finished
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
+from bluegreen.release.roles import move_roles
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Shifted:
 
 def shift(ports: Ports, plan: Plan, step: str, share: int, epoch: int) -> Shifted:
     """
-    Give the new color a share of the traffic, and prove it.
+    Give the new color a share of the traffic, and prove it; after the full switch its roles begin.
 
     :param step: the task's id
     :param share: per cent, 1 to 100
@@ -52,6 +53,7 @@ def shift(ports: Ports, plan: Plan, step: str, share: int, epoch: int) -> Shifte
     :raises TrafficConflict: somebody else wrote
     :raises NotServing: new or old color has no healthy server
     :raises NotProven: the entry says otherwise
+    :raises DeployError: the traffic is switched, but a role did not follow
     """
     phase = Phase.SWITCHED if share == 100 else Phase.CANARY
     why = f"{plan.by}: {share} % for {plan.version} on {plan.idle}"
@@ -62,7 +64,10 @@ def shift(ports: Ports, plan: Plan, step: str, share: int, epoch: int) -> Shifte
     _both_serve(ports, plan, reading)
     if share == 100:
         _as_many(ports, plan, reading)
-    return _write(ports, plan, share, epoch, stamp)
+    done = _write(ports, plan, share, epoch, stamp)
+    if share == 100:
+        move_roles(ports, plan.idle, stamp)
+    return done
 
 
 def settle(ports: Ports, plan: Plan, epoch: int) -> Shifted:
@@ -123,12 +128,12 @@ def _both_serve(ports: Ports, plan: Plan, reading: Reading) -> None:
 
 
 def _as_many(ports: Ports, plan: Plan, reading: Reading) -> None:
-    """Before the full switch the new color has at least as many healthy servers as the old one."""
+    """Before the full switch the new color has as many healthy servers as the old one, and ``release.min_healthy``."""
     new = reading.worst_health(plan.idle) or ports.deployer.status(plan.idle).health
-    old = ports.health(reading, plan.live)
-    if new.ready < old.ready:
+    old, least = ports.health(reading, plan.live), plan.service.release.min_healthy
+    if new.ready < max(old.ready, least):
         raise NotServing(
-            f"the new color has {new.ready} healthy servers, the old one {old.ready}",
+            f"the new color has {new.ready} healthy servers, the old one {old.ready}, release.min_healthy is {least}",
             service=ports.name,
             part=plan.idle,
             next_step="nothing was moved; see bluegreen status",

@@ -41,6 +41,21 @@ release:
 
 # what it is called: (what stands in GOOD, what stands instead, what is said after the file's name)
 BAD = {
+    "a role that is none": (
+        "  command: [deploy.sh]\n",
+        "  command: [deploy.sh]\n  roles: {web: {start: [a], stop: [b]}}\n",
+        ":22: deploy.roles: web serves on both colors and starts at deploy, so it is no role here: leave it out",
+    ),
+    "a role that is never stopped": (
+        "  command: [deploy.sh]\n",
+        "  command: [deploy.sh]\n  roles: {worker: {start: [a]}}\n",
+        ":22: deploy.roles.worker.stop: the key 'stop' is missing; add stop: …",
+    ),
+    "more healthy servers than there are": (
+        "  lease: 60s\n",
+        "  min_healthy: 2\n",
+        ":26: release: min_healthy is 2, but a color has 1 targets only",
+    ),
     "misspelt key": (
         "      socket: lb1",
         "      soket: lb1",

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import RouterUnreachable
+from bluegreen.core.errors import DeployError, RouterUnreachable
 from bluegreen.core.stamp import Phase, Stamp
 
 
@@ -41,7 +41,7 @@ def test_status_of_a_service_at_rest(add, run):
         "\n"
         "  phase     settled (epoch 7, step settled)\n"
         "  release   manual__2026-11-23T12:00@5\n"
-        "  way back  to blue\n"
+        "  way back  to blue (1.0), kept until 2026-11-24 12:00:00 UTC\n"
         "  lease     -\n"
         "  since     2026-11-23 12:00:00 UTC\n"
         "  why       canary of 2.0\n"
@@ -189,6 +189,15 @@ def test_restore_leaves_a_settled_release_and_says_so(add, run):
     assert found.code == 1
     assert "is settled; to go back start" in found.out
     assert world.splits() == {"0/100"}
+
+
+def test_restore_whose_roles_are_astray_is_not_all_well(add, run):
+    world = add()
+    stamp(world, Phase.SWITCHED, split="0/100")
+    world.role_breaks = ("start", DeployError("does not start", part="worker on blue"))
+    found = run("restore", "shop", "--reason", "x")
+    assert (found.code, world.splits()) == (1, {"100/0"})
+    assert "worker on blue: does not start" in " ".join(found.out.split())
 
 
 def test_restore_with_a_straggler_is_not_all_well(add, run):

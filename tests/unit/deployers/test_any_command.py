@@ -19,6 +19,7 @@ from bluegreen.deployers.any_command import CommandDeployer
 from bluegreen.deployers.fence import Fence
 from bluegreen.deployers.registry import make_deployer
 from tests.rigs.deploy_targets import Reply, Site, keys, make_service
+from tests.unit.deployers.test_child import gone
 
 RELEASE = "run@4"
 
@@ -254,3 +255,66 @@ def test_the_registry_makes_it_and_names_what_it_knows(deployer):
     odd = service.model_copy(update={"deploy": service.deploy.model_copy(update={"type": "carrier-pigeon"})})
     with pytest.raises(CatalogError, match=r"carrier-pigeon.*use one of command"):
         make_deployer(odd, keys())
+
+
+VERSIONS = {Color.BLUE: "1.0", Color.GREEN: "2.0"}
+
+
+def role(start="true", stop="true", **more):
+    return {"worker": {"start": ["sh", "-c", start], "stop": ["sh", "-c", stop]} | more}
+
+
+def test_a_roles_commands_are_told_what_and_where(deployer, sites, lines):
+    said = 'echo "$SERVICE $ROLE $COLOR $VERSION $EPOCH $RELEASE $TARGETS"; echo $PASSWORD'
+    made = deployer(
+        roles=role(f"echo start; {said}", f"echo stop; {said}"), secrets={"PASSWORD": "x"}, connections={"x": "s3cret"}
+    )
+    made.run_roles(Color.GREEN, 4, RELEASE, VERSIONS)
+    urls = " ".join(site.url for site in sites)
+    assert lines == [
+        "stop", "shop worker blue 1.0 4 run@4 http://127.0.0.1:9", "***", "shop: worker: stop on blue: done",
+        "start", f"shop worker green 2.0 4 run@4 {urls}", "***", "shop: worker: start on green: done",
+    ]  # fmt: skip
+
+
+def test_a_service_without_roles_has_nothing_to_move(deployer, tmp_path):
+    deployer().run_roles(Color.GREEN, 4, RELEASE, VERSIONS)
+    assert deployer().roles() == {}
+    assert not (tmp_path / "fences").exists()
+
+
+def test_a_role_that_does_not_stop_is_killed_with_its_children_and_named(deployer, tmp_path):
+    made = deployer(roles=role("echo x > started", "sleep 60 & echo $! > child; wait", timeout="300ms"))
+    with pytest.raises(DeployError) as raised:
+        made.run_roles(Color.GREEN, 4, RELEASE, VERSIONS)
+    assert str(raised.value).startswith(
+        "shop: worker on blue: deploy.roles.worker.stop: sh: did not end within 0.3 s and was killed"
+    )
+    assert str(raised.value).endswith(
+        "; it may still run on blue, so it was not started on green: end it there by hand"
+    )
+    assert not (tmp_path / "started").exists()
+    assert gone(int((tmp_path / "child").read_text()))
+
+
+def test_a_role_that_does_not_start_is_named(deployer):
+    made = deployer(roles=role("echo no module worker; exit 3"))
+    with pytest.raises(
+        DeployError, match=r"(?s)worker on green: .*code 3.*no module worker.*start it on green by hand"
+    ):
+        made.run_roles(Color.GREEN, 4, RELEASE, VERSIONS)
+    assert made.roles() == {"worker": None}
+
+
+def test_a_role_that_somebody_moves_at_this_moment_is_not_waited_for_long_and_not_called_astray(deployer, tmp_path):
+    made = deployer(roles=role())
+    with Fence(tmp_path / "fences", "shop", "worker").enter(3, "run@3", timedelta(seconds=1)):
+        assert made.roles() == {}
+        with pytest.raises(DeployFenced, match="held by epoch 3 of run@3"):
+            made.run_roles(Color.GREEN, 4, RELEASE, VERSIONS)
+
+
+def test_several_roles_that_fail_are_all_named(deployer):
+    made = deployer(roles={name: role("exit 1")["worker"] for name in ("worker", "cron")})
+    with pytest.raises(DeployError, match=r"(?s)worker on green.* \| shop: cron on green"):
+        made.run_roles(Color.GREEN, 4, RELEASE, VERSIONS)

@@ -109,6 +109,17 @@ def test_what_is_finished_is_known_to_the_same_claim_only(fence):
         assert held.done == ""
 
 
+def test_what_the_last_holder_left_is_known_once_it_is_out(fence):
+    assert fence.left() is None
+    with fence.enter(3, "run@3", NOW) as held:
+        assert held.before is None
+        held.finish("blue")
+        assert fence.left() is None  # it is still at it
+    assert fence.left().done == "blue"
+    with fence.enter(4, "run@4", NOW) as held:
+        assert held.before.done == "blue"
+
+
 def test_a_retire_keeps_the_release_and_forgets_what_was_up(fence):
     with fence.enter(3, "run@3", NOW) as held:
         held.finish("2.0")

@@ -1,6 +1,7 @@
 """
 Section 4 of the design, in any order: forward, restore, guard, repeated and late writers, cleared tasks, a human,
-lost and returning nodes, two copies of a watch, and each of them in the middle of another's write.
+lost and returning nodes, two copies of a watch, a worker that does not follow, a retire, and each of them in the middle
+of another's write.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import BlueGreenError, ReleaseRefused, RouterUnreachable, TrafficConflict
+from bluegreen.core.errors import BlueGreenError, DeployError, ReleaseRefused, RouterUnreachable, TrafficConflict
 from bluegreen.release.adopt import adopt
 from bluegreen.release.guard import guard
 from bluegreen.release.plan import Plan, plan
 from bluegreen.release.restore import restore
+from bluegreen.release.retire import retire
 from bluegreen.release.rollback import rollback
 from bluegreen.release.shift import settle, shift
 from tests.rigs.memory import WriterKilled, memory_nodes
@@ -131,7 +133,7 @@ class Releases(RuleBasedStateMachine):
 
     @rule(
         node=NODES,
-        place=st.sampled_from(["on_read", "on_write"]),
+        place=st.sampled_from(["on_read", "on_write", "on_roles"]),
         wait=st.integers(0, 3),
         who=st.sampled_from(["guard", "restore", "settle", "switch"]),
         release=plans,
@@ -147,17 +149,26 @@ class Releases(RuleBasedStateMachine):
             "switch": lambda: self._forward(release, shift, "to-100", 100, 0),
         }
 
-        calls = iter(range(wait + 1))
+        calls, where = iter(range(wait + 1)), self.world if place == "on_roles" else self.world.nodes[node]
 
         def come_between():
             if next(calls, wait) < wait:
                 return
-            setattr(self.world.nodes[node], place, None)
+            setattr(where, place, None)
             self.hooked = True
             with suppress(BlueGreenError, WriterKilled):
                 deeds[who]()
 
-        setattr(self.world.nodes[node], place, come_between)
+        setattr(where, place, come_between)
+
+    @rule(verb=st.sampled_from(["stop", "start"]), how=st.sampled_from([DeployError("does not end"), WriterKilled()]))
+    def the_next_move_of_the_worker_breaks(self, verb, how):
+        self.world.role_breaks = (verb, how)
+
+    @rule()
+    def a_person_retires(self):
+        self.world.retire_breaks = None
+        self._do(lambda: retire(self.world.ports(), "please", "person"))
 
     @rule(color=COLORS, ready=st.sampled_from([0, 2, 2]))
     def a_color_dies_or_comes_back(self, color, ready):
@@ -171,20 +182,24 @@ class Releases(RuleBasedStateMachine):
 
     @rule()
     def at_last_the_traffic_is_whole(self):
-        """Once leases are out and the guard has run, traffic is whole, and on a color that serves if one does."""
+        """Once leases are out and the guard has run, traffic is whole, on a color that serves if one does, as is the worker."""
         for node in self.world.nodes:
             node.reachable, node.fails, node.kills, node.on_read, node.on_write = True, None, None, None, None
+        self.world.on_roles = self.world.role_breaks = None
         self.world.wait(75)
         ports = self.world.ports()
         before = ports.router.read()
         guard(ports, "guard")
-        guard(ports, "guard")  # one for the lease, one for nodes that lagged
+        guard(ports, "guard")  # one for the lease, one for nodes that lagged, one for the worker
+        guard(ports, "guard")
         after = ports.router.read()
         if after.foreign or after.stamp is None:
             return  # somebody's hand: reported, never fought
         assert after.live is not None, after.says()
         assert after.settled, after.says()
         assert not after.stamp.phase.transitional
+        if self.world.note:  # somebody has moved it before: where it was at first is nobody's knowledge
+            assert self.world.workers == {after.live}, self.world.note
         if before.stamp and before.stamp.phase.transitional:
             serves = {color: self.world.nodes[0].health[color].ready > 0 for color in Color}
             assert serves[after.live] or not serves[after.live.other], after.says()
@@ -193,6 +208,10 @@ class Releases(RuleBasedStateMachine):
     def epochs_and_stamps_are_sound(self):
         for node in self.world.nodes:
             assert node.stamp is None or node.stamp.phase.transitional == (node.stamp.lease is not None)
+
+    @invariant()
+    def one_queue_never_has_two_consumers(self):
+        assert len(self.world.workers) <= 1
 
     def _forward(self, release, step, task, share, late):
         epochs = self.epochs[release.release]

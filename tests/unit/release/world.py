@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color, Split
+from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import Deployed
 from bluegreen.core.reading import Health
@@ -35,9 +37,17 @@ SERVICE = Service.model_validate(
 )
 
 
+@dataclass(frozen=True)
+class Note:
+    """What the fence of the world's only role holds: who moved it last, and where to; None: it was left half-way."""
+
+    epoch: int
+    color: Color | None = None
+
+
 @dataclass
 class MemoryDeployer:
-    """Says of each color what the world says."""
+    """Says of each color what the world says; has one role, a worker."""
 
     world: World
 
@@ -54,7 +64,29 @@ class MemoryDeployer:
         return f"{color} as seen in a test"
 
     def retire(self, color: Color, epoch: int) -> None:
+        if self.world.retire_breaks:
+            raise self.world.retire_breaks
         self.world.serve(color, ready=0)
+        self.world.runs[color] = ""
+
+    def run_roles(self, color: Color, epoch: int, release: str, versions: Mapping[Color, str]) -> None:
+        world = self.world
+        if world.on_roles:
+            world.on_roles()
+        before = world.note
+        if before and before.epoch > epoch:
+            raise DeployFenced(f"fence has epoch {before.epoch}, found {epoch}", part="worker")
+        world.note = Note(epoch)
+        if before is None or before.color is not color:
+            world.break_role("stop", color.other)
+            world.workers.discard(color.other)
+            world.break_role("start", color)
+            world.workers.add(color)
+            world.moved.append((color, versions.get(color)))
+        world.note = Note(epoch, color)
+
+    def roles(self) -> dict[str, Color | None]:
+        return {"worker": self.world.note.color} if self.world.note else {}
 
 
 @dataclass
@@ -65,6 +97,18 @@ class World:
     runs: dict[Color, str] = field(default_factory=lambda: {Color.BLUE: "1", Color.GREEN: "0"})
     time: datetime = datetime(2026, 11, 23, 12, tzinfo=UTC)
     said: list[str] = field(default_factory=list)
+    workers: set[Color] = field(default_factory=lambda: {Color.BLUE})
+    moved: list[tuple[Color, str | None]] = field(default_factory=list)
+    note: Note | None = None
+    on_roles: Callable[[], None] | None = None
+    role_breaks: tuple[str, BaseException] | None = None
+    retire_breaks: DeployError | None = None
+
+    def break_role(self, verb: str, color: Color) -> None:
+        """Let the next stop or start fail once, or kill its caller, where a test says so."""
+        if self.role_breaks and self.role_breaks[0] == verb:
+            (_, error), self.role_breaks = self.role_breaks, None
+            raise error
 
     def ports(self, service: Service = SERVICE) -> Ports:
         return Ports(
