@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Credentials, Deployer
 from bluegreen.deployers.registry import make_deployer
 from demo.processes import LOOPBACK
-from tests.rigs.deploy_targets import Site, make_service, reports
+from tests.rigs.deploy_targets import Processes, Site, make_service, reports
 from tests.rigs.sshd import Sshd
+
+T = TypeVar("T")
 
 SCRIPT = 'echo "deploying $VERSION as $HOST"; echo x >> "$0/ran"; printf %s "$VERSION" > "$0/$COLOR.version"'
 
@@ -33,6 +35,8 @@ class FarHostsRig:
     sshds: Mapping[str, Sshd]
     sites: Mapping[Color, Mapping[str, Site]]
     connections: Mapping[str, str]
+    processes: Mapping[str, Processes]
+    can: frozenset[str] = frozenset({"roles"})
 
     @property
     def hosts(self) -> list[str]:
@@ -63,11 +67,28 @@ class FarHostsRig:
             return len(self.on(host, "ran").read_text().splitlines())
         return 0
 
+    def runs(self, role: str) -> set[Color]:
+        """Tell on which colors a role really runs; the same on each host."""
+        return _same(found.runs(role) for found in self.processes.values())
+
+    def moves(self) -> list[str]:
+        """Return what was really done with roles, in its order; the same on each host."""
+        return _same(found.moves() for found in self.processes.values())
+
+    def stick(self, role: str, color: Color, *, sticks: bool = True) -> None:
+        """Let a role not stop on a color any more, on any host."""
+        for found in self.processes.values():
+            found.stick(role, color, sticks=sticks)
+
     def deploys(self) -> int:
         """Tell how many times the command ran; the same on each host."""
-        times = {self.ran(host) for host in self.hosts}
-        assert len(times) == 1, times
-        return times.pop()
+        return _same(self.ran(host) for host in self.hosts)
+
+
+def _same(found: Iterable[T]) -> T:
+    first, *more = found
+    assert all(one == first for one in more), [first, *more]
+    return first
 
 
 @contextmanager
@@ -80,7 +101,7 @@ def far_hosts_rig(
         hosts = {f"{LOOPBACK}:{sshd.port}": sshd for sshd in sshds}
         for host, sshd in hosts.items():
             (folder / host).mkdir()
-            sshd.options = [f"SetEnv XDG_STATE_HOME={folder / host / 'state'}"]
+            sshd.environment += f" XDG_STATE_HOME={folder / host / 'state'}"
             stack.enter_context(sshd)
             if sshd is not sshds[0]:  # one connection logs in everywhere
                 shutil.copy(sshds[0].folder / "authorized_keys", sshd.folder)
@@ -89,7 +110,8 @@ def far_hosts_rig(
         sites = {c: {h: stack.enter_context(Site(reports(folder / h / f"{c}.version"))) for h in hosts} for c in Color}
         section = _section(folder, known, list(hosts), sites) | _filled(deploy, folder)
         service = make_service({c: [site.url for site in sites[c].values()] for c in Color}, section)
-        yield FarHostsRig(service, folder, hosts, sites, connections or {})
+        processes = {host: stack.enter_context(Processes(folder / host)) for host in hosts}
+        yield FarHostsRig(service, folder, hosts, sites, connections or {}, processes)
 
 
 def _section(folder: Path, known: Path, hosts: list[str], sites: Mapping[Color, Mapping[str, Site]]) -> dict[str, Any]:
@@ -106,6 +128,7 @@ def _section(folder: Path, known: Path, hosts: list[str], sites: Mapping[Color, 
         "retire": on_host('rm -f "$0/$COLOR.version"'),
         "diagnose": on_host('echo "log of $COLOR on $HOST"'),
         "ready_within": "300ms",
+        "roles": Processes(folder / "$HOST").section("400ms"),
     }
 
 

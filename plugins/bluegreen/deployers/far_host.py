@@ -60,7 +60,8 @@ class FarHost:
     """
 
     def __init__(self, name: str, login: Login, tag: str, say: Callable[[str], None], secrets: Sequence[str]) -> None:
-        self.name, self.done, self.state = name, "", "as before: nothing was begun"
+        self.name, self.state = name, "as before: nothing was begun"
+        self.done = self.before = ""
         self._login, self._tag, self._say, self._hide = login, tag, say, spellings(secrets)
         self._session: ssh_session.Session | None = None
         self._beat: asyncio.Task[None] | None = None
@@ -78,14 +79,24 @@ class FarHost:
 
     async def enter(self, fence: Mapping[str, Any], epoch: int, release: str, wait: float) -> None:
         """
-        Hold the host's fence until ``close``.
+        Hold the host's fence until ``leave`` or ``close``; ``done`` and ``before`` say what was left in it.
 
         :param fence: folder, service and part
         :param wait: seconds that an older deploy is waited for
         :raises Trouble: ``fenced`` or ``refused``, as ``host_fence.HostFence.enter``
         """
         claim = {**fence, "epoch": epoch, "release": release, "wait": wait}
-        self.done = await self._ask("enter", claim, wait + SLACK)
+        found = await self._ask("enter", claim, wait + SLACK)
+        self.done, self.before = found["done"], found["before"]
+
+    async def leave(self) -> None:
+        """Free the fence."""
+        await self._ask("leave")
+
+    async def left(self, fence: Mapping[str, Any]) -> str | None:
+        """Return what the last holder of a fence has done; None for nobody yet, and while somebody holds it."""
+        found: str | None = await self._ask("left", fence)
+        return found
 
     async def bring(self, version: str, steps: Sequence[Step]) -> None:
         """

@@ -62,15 +62,23 @@ def _await_end_of_caller() -> None:
     os._exit(1)  # the command's own watcher ends its group
 
 
-def enter(folder: str, service: str, part: str, epoch: int, release: str, wait: float) -> str:
+def enter(folder: str, service: str, part: str, epoch: int, release: str, wait: float) -> dict[str, str]:
     """
-    Hold this host's fence until the connection ends; return the version that this very release has brought up here.
+    Hold this host's fence until the connection ends or ``leave``.
 
     :param wait: seconds that an older deploy is waited for
+    :returns: ``done``: the version that this very release has brought up here; ``before``: what the last holder has
     """
     _expect_call_within(wait + SILENCE)
     _HELD.append(_FENCES.enter_context(HostFence(folder, service, part).enter(epoch, release, wait)))
-    return hold() and _HELD[0].done
+    held = _held()
+    return {"done": held.done, "before": held.before.done if held.before else ""}
+
+
+def left(folder: str, service: str, part: str) -> str | None:
+    """Return what the last holder of a fence has done; None for nobody yet, and while somebody holds it."""
+    record = HostFence(folder, service, part).left()
+    return record.done if record else None
 
 
 def hold() -> str:
@@ -224,6 +232,7 @@ FUNCTIONS = {
     "attend": attend,
     "enter": enter,
     "hold": hold,
+    "left": left,
     "finish": finish,
     "leave": leave,
     "run": run,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -21,6 +22,7 @@ from bluegreen.core.ports import Credentials, Deployed
 from bluegreen.deployers import health_wait
 from bluegreen.deployers.far_host import Command, FarHost, Step, each
 from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, Log, TargetsDeployer
+from bluegreen.deployers.role_moves import ROLE_WAIT, Verb, each_role, role_error, role_moves
 from bluegreen.deployers.upload import Source
 from bluegreen.hosts import background
 from bluegreen.hosts.host_files import Trouble
@@ -53,10 +55,10 @@ class SshDeployer(TargetsDeployer):
         """
         words = self._words(color, version, epoch, release)
         steps = {host: self._steps(words | {"HOST": host}) for host in self._plan.hosts[color]}
-        with self._connected(color, self._say) as (hosts, unreached):
+        with self._connected([color], self._say) as (hosts, unreached):
             if unreached:
                 raise self._failed(color, hosts, unreached, "nothing was touched; ")
-            self._enter(color, hosts, epoch, release)
+            self._enter(color, hosts, epoch, release, self._wait)
             for batch in self._batches(self._behind(color, hosts, version)):
                 failures = self._each(batch, lambda host: host.bring(version, steps[host.name]))
                 if failures:
@@ -78,13 +80,85 @@ class SshDeployer(TargetsDeployer):
             self._log(f"{self._service.service}: {color}: the service file has no retire command, all goes on running")
             return
         words = self._words(color, epoch=epoch)
-        step = {host: self._command("retire", argv, words | {"HOST": host}) for host in self._plan.hosts[color]}
-        with self._connected(color, self._say) as (hosts, unreached):
+        commands = {host: self._command(argv, words | {"HOST": host}) for host in self._plan.hosts[color]}
+        with self._connected([color], self._say) as (hosts, unreached):
             reached = [host for host in hosts if host not in unreached]
-            self._enter(color, reached, epoch, "")
-            failures = unreached | self._each(reached, lambda host: host.bring("nothing", [step[host.name]]))
+            self._enter(color, reached, epoch, "", self._wait)
+            failures = unreached | self._each(reached, lambda host: host.run(commands[host.name]))
             if failures:
                 raise self._failed(color, hosts, failures)
+
+    def run_roles(self, color: Color, epoch: int, release: str, versions: Mapping[Color, str]) -> None:
+        """
+        Run each role's commands: stop on every host of the other color, then start; see ``core.ports.RunsRoles``.
+
+        The hosts of both colors hold the role's fence.
+
+        :raises DeployFenced: a newer write has moved a role, or somebody is moving it
+        :raises DeployError: a host was not reached, or a command failed or did not end
+        :raises SecretMissing: a connection of the service file is not there
+        """
+        if not self._plan.roles:
+            return
+        with self._connected(Color, self._say) as (hosts, unreached):
+            reached = [host for host in hosts if host not in unreached]
+
+            def move(role: str) -> None:
+                self._enter(role, reached, epoch, release, min(self._wait, ROLE_WAIT))
+                try:
+                    if unreached or any(host.before != color for host in reached):
+                        for verb, where in role_moves(color):
+                            words = self._words(where, versions.get(where, ""), epoch, release) | {"ROLE": role}
+                            self._role(verb, role, where, words, hosts, unreached)
+                    self._each(reached, lambda host: host.finish(color))
+                finally:
+                    self._each(reached, FarHost.leave)
+
+            each_role(self._plan.roles, move)
+
+    def roles(self) -> dict[str, Color | None]:
+        """
+        Return the color that each role was brought to, by the fences of the hosts that answer.
+
+        :raises DeployError: no host answers
+        """
+        if not self._plan.roles:
+            return {}
+        found: dict[str, set[str]] = {role: set() for role in self._plan.roles}
+
+        async def ask(host: FarHost) -> None:
+            for role, colors in found.items():
+                left = await host.left(self._fence(role))
+                colors.update([] if left is None else [left])
+
+        with self._connected(Color, self._say) as (hosts, unreached):
+            failures = unreached | self._each([host for host in hosts if host not in unreached], ask)
+        if len(failures) == len(hosts):
+            raise self._failed("roles", hosts, failures)
+        # Hosts that differ are half-way: a write moved some of them.
+        known = {role: colors for role, colors in found.items() if colors}
+        return {
+            role: Color(min(colors)) if len(colors) == 1 and min(colors) else None for role, colors in known.items()
+        }
+
+    def _role(
+        self,
+        verb: Verb,
+        role: str,
+        color: Color,
+        words: Mapping[str, str],
+        hosts: Sequence[FarHost],
+        unreached: Mapping[FarHost, Trouble],
+    ) -> None:
+        plan = self._plan.roles[role]
+        mine = [host for host in hosts if host.name in self._plan.hosts[color]]
+        argv = plan.start if verb == "start" else plan.stop
+        commands = {host.name: self._command(argv, {**words, "HOST": host.name}, plan.timeout) for host in mine}
+        failures = {host: unreached[host] for host in mine if host in unreached}
+        failures |= self._each([host for host in mine if host not in failures], lambda h: h.run(commands[h.name]))
+        if failures:
+            raise role_error(self._service.service, role, verb, color, _told(mine, failures))
+        self._log(f"{self._service.service}: {role}: {verb} on {color}: done")
 
     def _look(self, argv: tuple[str, ...], color: Color, say: Log) -> None:
         names = self._plan.hosts[color]
@@ -94,14 +168,9 @@ class SshDeployer(TargetsDeployer):
             told[host].extend([line] if len(told[host]) < max(1, LONGEST_DIAGNOSIS // len(names)) else [])
 
         words = self._words(color)
-        with self._connected(color, keep) as (hosts, unreached):
+        with self._connected([color], keep) as (hosts, unreached):
             timeout = health_wait.DIAGNOSE_TIMEOUT
-            commands = {name: self._command("", argv, words | {"HOST": name})[1] for name in names}
-            looks = {
-                name: Command(found.argv, found.env, found.cwd, timeout)
-                for name, found in commands.items()
-                if isinstance(found, Command)
-            }
+            looks = {name: self._command(argv, words | {"HOST": name}, timeout) for name in names}
             reached = [host for host in hosts if host not in unreached]
             failures = unreached | self._each(reached, lambda host: host.run(looks[host.name], "look"))
         for host in hosts:
@@ -122,17 +191,17 @@ class SshDeployer(TargetsDeployer):
                 raise self._refused(trouble.fact, words, trouble.mend) from trouble
             steps.append((f"upload {source.to}", source))
         for number, argv in enumerate(plan.commands, 1):
-            steps.append(self._command(f"command {number} of {len(plan.commands)}", argv, words))
-        return steps + ([self._command("restart", plan.restart, words)] if plan.restart else [])
+            steps.append((f"command {number} of {len(plan.commands)}", self._command(argv, words)))
+        return steps + ([("restart", self._command(plan.restart, words))] if plan.restart else [])
 
-    def _command(self, label: str, argv: Sequence[str], words: Mapping[str, str]) -> Step:
+    def _command(self, argv: Sequence[str], words: Mapping[str, str], timeout: timedelta | None = None) -> Command:
         env, cwd = self._passwords() | dict(words), str(self._plan.cwd or "")
-        return label, Command([self._filled(word, words) for word in argv], env, cwd, self._plan.timeout)
+        return Command([self._filled(word, words) for word in argv], env, cwd, timeout or self._plan.timeout)
 
     def _filled(self, text: str, words: Mapping[str, str]) -> str:
         def fill(found: re.Match[str]) -> str:
             name = found["bare"] or found["braced"]
-            if name == "VERSION" and not _SAFE.fullmatch(words[name]):
+            if name == "VERSION" and words[name] and not _SAFE.fullmatch(words[name]):
                 fact = f"version {words[name]!r} cannot stand in {text!r}"
                 raise self._refused(fact, words, "use letters, digits and . _ + : @ - in versions")
             return words[name]
@@ -150,15 +219,16 @@ class SshDeployer(TargetsDeployer):
 
     @contextmanager
     def _connected(
-        self, color: Color, say: Callable[[str, str], None]
+        self, colors: Iterable[Color], say: Callable[[str, str], None]
     ) -> Iterator[tuple[list[FarHost], dict[FarHost, Trouble]]]:
-        """Connect to every host of a color; give those that were not reached with their trouble."""
-        plan, tag = self._plan, f"{self._service.service}-{color}"
+        """Connect to every host of some colors; give those that were not reached with their trouble."""
+        plan, named = self._plan, list(colors)
         credentials = self._secrets(plan.connection) if plan.connection else Credentials()
         secrets = tuple(self._passwords().values())
+        tag = "-".join([self._service.service, *named])
         hosts = [
             FarHost(name, Login(_address(plan, name), credentials), tag, partial(say, name), secrets)
-            for name in plan.hosts[color]
+            for name in dict.fromkeys(name for color in named for name in plan.hosts[color])
         ]
         try:
             yield hosts, self._each(hosts, FarHost.open)
@@ -168,16 +238,17 @@ class SshDeployer(TargetsDeployer):
     def _each(self, hosts: Sequence[FarHost], work: Callable[[FarHost], Awaitable[None]]) -> dict[FarHost, Trouble]:
         return background.wait(each(hosts, work, self._plan.max_parallel))
 
-    def _enter(self, color: Color, hosts: Sequence[FarHost], epoch: int, release: str) -> None:
+    def _fence(self, part: str) -> dict[str, str]:
+        return {"folder": str(self._plan.fence or ""), "service": self._service.service, "part": part}
+
+    def _enter(self, part: str, hosts: Sequence[FarHost], epoch: int, release: str, wait: timedelta) -> None:
         """Hold the fence of every host: in one order, so that no two deploys wait for each other."""
-        folder = str(self._plan.fence or "")
-        fence = {"folder": folder, "service": self._service.service, "part": str(color)}
-        deadline = Deadline(self._wait)
+        deadline = Deadline(wait)
         for host in hosts:
             try:
-                background.wait(host.enter(fence, epoch, release, deadline.left))
+                background.wait(host.enter(self._fence(part), epoch, release, deadline.left))
             except Trouble as trouble:
-                raise self._failed(color, hosts, {host: trouble}, "nothing was touched; ") from trouble
+                raise self._failed(part, hosts, {host: trouble}, "nothing was touched; ") from trouble
 
     def _batches(self, hosts: list[FarHost]) -> list[list[FarHost]]:
         if self._plan.order == "rolling":
@@ -218,18 +289,18 @@ class SshDeployer(TargetsDeployer):
             raise self._failed(color, hosts, fenced)
 
     def _failed(
-        self, color: Color, hosts: Sequence[FarHost], failures: Mapping[FarHost, Trouble], touched: str = ""
+        self, part: str, hosts: Sequence[FarHost], failures: Mapping[FarHost, Trouble], touched: str = ""
     ) -> DeployError:
-        told = "".join(f"\n  {host.name}: {trouble.fact}".replace("\n", "\n  ") for host, trouble in failures.items())
         others = _states([host for host in hosts if host not in failures])
         first = next(iter(failures.values()))
         kind: type[DeployError] = DeployFenced if first.kind == "fenced" else DeployError
-        return kind(
-            f"{len(failures)} of {len(hosts)} hosts failed:{told}{others}\n",
-            service=self._service.service,
-            part=color,
-            next_step=touched + first.mend,
-        )
+        fact = f"{_told(hosts, failures)}{others}\n"
+        return kind(fact, service=self._service.service, part=part, next_step=touched + first.mend)
+
+
+def _told(hosts: Sequence[FarHost], failures: Mapping[FarHost, Trouble]) -> str:
+    told = "".join(f"\n  {host.name}: {trouble.fact}".replace("\n", "\n  ") for host, trouble in failures.items())
+    return f"{len(failures)} of {len(hosts)} hosts failed:{told}"
 
 
 def _address(plan: SshDeploy, host: str) -> Ssh:
