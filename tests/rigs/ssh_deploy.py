@@ -93,9 +93,19 @@ def _same(found: Iterable[T]) -> T:
 
 @contextmanager
 def far_hosts_rig(
-    folder: Path, count: int = 2, connections: Mapping[str, str] | None = None, **deploy: Any
+    folder: Path,
+    count: int = 2,
+    connections: Mapping[str, str] | None = None,
+    *,
+    apart: bool = False,
+    **deploy: Any,
 ) -> Iterator[FarHostsRig]:
-    """Two hosts; ``deploy`` replaces keys of the deploy section, in whose texts ``FOLDER`` is the rig's folder."""
+    """
+    Make hosts, which carry both colors.
+
+    :param apart: the first one is blue, the others are green
+    :param deploy: replaces keys of the deploy section, in whose texts ``FOLDER`` is the rig's folder
+    """
     with ExitStack() as stack:
         sshds = [Sshd(folder / f"sshd{number}") for number in range(count)]
         hosts = {f"{LOOPBACK}:{sshd.port}": sshd for sshd in sshds}
@@ -107,14 +117,18 @@ def far_hosts_rig(
                 shutil.copy(sshds[0].folder / "authorized_keys", sshd.folder)
         known = folder / "known_hosts"
         known.write_text("".join(sshd.known_hosts.read_text() for sshd in sshds))
-        sites = {c: {h: stack.enter_context(Site(reports(folder / h / f"{c}.version"))) for h in hosts} for c in Color}
-        section = _section(folder, known, list(hosts), sites) | _filled(deploy, folder)
+        blue, green = (list(hosts)[:1], list(hosts)[1:]) if apart else (list(hosts), list(hosts))
+        sites = {
+            color: {host: stack.enter_context(Site(reports(folder / host / f"{color}.version"))) for host in of}
+            for color, of in ((Color.BLUE, blue), (Color.GREEN, green))
+        }
+        section = _section(folder, known, sites) | _filled(deploy, folder)
         service = make_service({c: [site.url for site in sites[c].values()] for c in Color}, section)
         processes = {host: stack.enter_context(Processes(folder / host)) for host in hosts}
         yield FarHostsRig(service, folder, hosts, sites, connections or {}, processes)
 
 
-def _section(folder: Path, known: Path, hosts: list[str], sites: Mapping[Color, Mapping[str, Site]]) -> dict[str, Any]:
+def _section(folder: Path, known: Path, sites: Mapping[Color, Mapping[str, Site]]) -> dict[str, Any]:
     def on_host(script: str) -> list[str]:
         return ["sh", "-c", script, f"{folder}/$HOST"]
 
@@ -122,8 +136,10 @@ def _section(folder: Path, known: Path, hosts: list[str], sites: Mapping[Color, 
         "type": "ssh",
         "connection": "far_hosts",
         "known_hosts": str(known),
-        "hosts": {str(color): hosts for color in Color},
-        "targets": {host: [sites[color][host].url for color in Color] for host in hosts},
+        "hosts": {str(color): list(of) for color, of in sites.items()},
+        "targets": {
+            host: [of[host].url for of in sites.values() if host in of] for each in sites.values() for host in each
+        },
         "commands": [on_host(SCRIPT)],
         "retire": on_host('rm -f "$0/$COLOR.version"'),
         "diagnose": on_host('echo "log of $COLOR on $HOST"'),

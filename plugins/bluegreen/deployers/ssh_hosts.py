@@ -110,7 +110,7 @@ class SshDeployer(TargetsDeployer):
                         for verb, where in role_moves(color):
                             words = self._words(where, versions.get(where, ""), epoch, release) | {"ROLE": role}
                             self._role(verb, role, where, words, hosts, unreached)
-                    self._each(reached, lambda host: host.finish(color))
+                    self._finish(role, hosts, reached, color)
                 finally:
                     self._each(reached, FarHost.leave)
 
@@ -283,10 +283,13 @@ class SshDeployer(TargetsDeployer):
             raise DeployError(
                 f"{error.fact}{states}\n", service=error.service, part=error.part, next_step=error.next_step
             ) from error
-        failures = self._each(batch, lambda host: host.finish(version))
-        # A host that is lost now is up all the same; a repeated task deploys to it once more, which does no harm.
+        self._finish(color, hosts, batch, version)
+
+    def _finish(self, part: str, hosts: Sequence[FarHost], done: Sequence[FarHost], what: str) -> None:
+        failures = self._each(done, lambda host: host.finish(what))
+        # A host that is lost now has it all the same; a repeated task brings it there once more, which does no harm.
         if fenced := {host: trouble for host, trouble in failures.items() if trouble.kind == "fenced"}:
-            raise self._failed(color, hosts, fenced)
+            raise self._failed(part, hosts, fenced)
 
     def _failed(
         self, part: str, hosts: Sequence[FarHost], failures: Mapping[FarHost, Trouble], touched: str = ""

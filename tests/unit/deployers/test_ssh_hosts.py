@@ -541,3 +541,64 @@ def test_diagnose_runs_while_somebody_holds_the_fence(make):
     fence = HostFence(str(rig.fence(rig.hosts[0]).parent), "shop", "green")
     with fence.enter(3, "older@3", 0), suppress(DeployError):
         assert f"log of green on {rig.hosts[0]}" in rig.deployer().diagnose(GREEN)
+
+
+# Roles
+
+VERSIONS = {Color.BLUE: "1.0", GREEN: "2.0"}
+
+
+def test_a_role_stops_on_the_hosts_of_one_color_and_starts_on_those_of_the_other(make):
+    rig = make(count=3, apart=True)
+    blue, *green = rig.hosts
+    rig.deployer().run_roles(Color.BLUE, 1, "run@1", VERSIONS)
+    assert rig.processes[blue].runs("worker") == {Color.BLUE}
+    rig.deployer().run_roles(GREEN, 2, "run@1", VERSIONS)
+    assert rig.processes[blue].runs("worker") == set()
+    assert [rig.processes[host].runs("worker") for host in green] == [{GREEN}] * 2
+    assert rig.deployer().roles() == {"worker": GREEN, "cron": GREEN}
+
+
+def test_a_role_is_not_started_while_a_host_where_it_may_run_is_not_reached(make):
+    rig = make(apart=True)
+    blue, green = rig.hosts
+    rig.deployer().run_roles(Color.BLUE, 1, "run@1", VERSIONS)
+    rig.sshds[blue].stop()
+    with pytest.raises(DeployError) as raised:
+        rig.deployer().run_roles(GREEN, 2, "run@1", VERSIONS)
+    assert f"{blue}: root@{blue} cannot be reached" in str(raised.value)
+    assert "it may still run on blue, so it was not started on green" in str(raised.value)
+    assert not any(move.startswith("start") for move in rig.processes[green].moves())
+    assert rig.deployer().roles() == {"worker": None, "cron": None}
+    rig.sshds[green].stop()
+    with pytest.raises(DeployError, match="2 of 2 hosts failed"):
+        rig.deployer().roles()
+
+
+def test_hosts_that_differ_are_half_way(make):
+    rig = make(apart=True)
+    rig.deployer().run_roles(Color.BLUE, 1, "run@1", VERSIONS)
+    folder = rig.fence(rig.hosts[1]).parent
+    with HostFence(str(folder), "shop", "worker").enter(2, "run@1", 0) as held:
+        held.finish("green")
+    assert rig.deployer().roles() == {"worker": None, "cron": Color.BLUE}
+
+
+def test_who_moves_a_role_at_this_moment_is_waited_for_and_named(make):
+    rig = make(apart=True)
+    folder = str(rig.fence(rig.hosts[1]).parent)
+    deployer = SshDeployer(rig.service, rig.secrets, lambda _: None, timedelta(seconds=0.3))
+    with (
+        HostFence(folder, "shop", "worker").enter(1, "run@1", 0),
+        pytest.raises(DeployFenced, match=r"held by epoch 1 of run@1"),
+    ):
+        deployer.run_roles(GREEN, 2, "run@1", VERSIONS)
+    assert rig.processes[rig.hosts[1]].runs("worker") == set()
+    assert rig.processes[rig.hosts[1]].runs("cron") == {GREEN}
+
+
+def test_without_roles_no_host_is_asked(make):
+    rig = make(count=1, roles={})
+    rig.sshds[rig.hosts[0]].stop()
+    assert rig.deployer().roles() == {}
+    rig.deployer().run_roles(GREEN, 2, "run@1", VERSIONS)
