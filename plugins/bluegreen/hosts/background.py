@@ -23,7 +23,7 @@ _LAST_SECONDS = 1.0
 
 class _Running:
     loop: asyncio.AbstractEventLoop | None = None
-    lock = threading.Lock()
+    lock = threading.RLock()  # a collection of garbage may come in while it is held, and let a session go
     sockets: ClassVar[weakref.WeakSet[socket.socket]] = weakref.WeakSet()
     of_the_parent: ClassVar[list[object]] = []
 
@@ -38,10 +38,10 @@ class _Running:
     @classmethod
     def forget(cls) -> None:
         """Leave everything to the parent, whose connections must end with it, not with its children."""
-        keep_in_children(cls.loop)
+        cls.of_the_parent.append(cls.loop)  # nobody may clean up what hangs on it
         for one in list(cls.sockets):
             one.close()
-        cls.loop, cls.lock = None, threading.Lock()
+        cls.loop, cls.lock = None, threading.RLock()
         cls.sockets.clear()
 
     @classmethod
@@ -49,11 +49,6 @@ class _Running:
         if cls.loop:
             with suppress(Exception):  # the process ends either way
                 asyncio.run_coroutine_threadsafe(_finish(), cls.loop).result(_LAST_SECONDS)
-
-
-def keep_in_children(thing: object) -> None:
-    """Let a forked child never clean up what belongs to its parent."""
-    _Running.of_the_parent.append(thing)
 
 
 os.register_at_fork(after_in_child=_Running.forget)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import getpass
 import logging
+import os
 import socket
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ CONNECT_SECONDS = 5.0
 
 KEEPALIVE_SECONDS, KEEPALIVE_MISSES = 1.0, 3
 """A host that is gone is noticed after about four seconds."""
+
+LOGINS_AT_ONCE = 8
+"""On one host: sshd drops others than that at random (MaxStartups, 10 by default)."""
 
 SSH_PORT = 22
 
@@ -44,7 +49,10 @@ class Login:
     @property
     def user(self) -> str:
         """The connection's login, else the user that we run as."""
-        return self.credentials.login or getpass.getuser()
+        try:
+            return self.credentials.login or getpass.getuser()
+        except (KeyError, OSError):  # a container's bare user id
+            return str(os.getuid())
 
     @property
     def name(self) -> str:
@@ -61,7 +69,10 @@ class Login:
         trusted, keys = self._trusted(), self._keys()
         seen = _Seen()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with (
+                _gate(asyncio.get_running_loop(), self.ssh.host, self.ssh.port),
+                asyncio.timeout(CONNECT_SECONDS),
+            ):
                 return await self._connect(trusted, keys, seen)
         except asyncssh.HostKeyNotVerifiable as error:
             raise self._wrong_host(trusted, seen.key, str(error)) from None
@@ -190,6 +201,13 @@ class Login:
         method = f"{source}{' and '.join(tried) or 'the keys of our own user and its agent'}"
         mend = f"put the public key into ~{self.user}/.ssh/authorized_keys there, or mend the connection"
         return Trouble("refused", f"{self.ssh.host} does not let {self.user} in; tried {method}", mend)
+
+
+@cache
+def _gate(loop: asyncio.AbstractEventLoop, host: str, port: int) -> asyncio.Semaphore:
+    """Return what lets a few logins at a time through to one host; ``loop`` keeps a forked child's apart."""
+    del loop, host, port
+    return asyncio.Semaphore(LOGINS_AT_ONCE)
 
 
 class _Seen(asyncssh.SSHClient):

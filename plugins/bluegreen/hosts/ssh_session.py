@@ -80,11 +80,7 @@ class OverSsh:
 
     def _own(self) -> _Kept:
         """Return what this process keeps; a forked child begins anew and leaves its parent's session alone."""
-        if os.getpid() not in self._kept:
-            background.keep_in_children(dict(self._kept))
-            self._kept.clear()
-            self._kept[os.getpid()] = _Kept()
-        return self._kept[os.getpid()]
+        return self._kept.setdefault(os.getpid(), _Kept())  # in one step, as threads share a place
 
     async def _answer(self, kept: _Kept, do: str, arguments: dict[str, Any]) -> Any:
         try:
@@ -213,7 +209,7 @@ class Session:
             self.abort()  # whatever comes later would be taken for the next call's answer
             if isinstance(error, TimeoutError):
                 raise self._lost(f"no answer within {patience:g} s") from None
-            if isinstance(error, OSError | asyncssh.Error):
+            if isinstance(error, OSError | asyncssh.Error | ValueError):
                 raise self._lost(getattr(error, "reason", None) or str(error)) from None
             raise
         if "trouble" in answer:

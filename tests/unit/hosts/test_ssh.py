@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -21,11 +21,13 @@ import asyncssh
 import psutil
 import pytest
 
+from bluegreen.catalog.models import Ssh
 from bluegreen.core.env_secrets import EnvironmentSecrets
 from bluegreen.core.errors import SecretMissing
 from bluegreen.core.ports import Credentials
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.hosts.places import Place, place_of
+from bluegreen.hosts.ssh_login import LOGINS_AT_ONCE
 from bluegreen.hosts.ssh_session import OverSsh
 from demo.processes import wait_until
 from tests.rigs import far_program
@@ -75,6 +77,12 @@ def test_the_programs_own_trouble_comes_back_as_it_is(host: Sshd) -> None:
     assert far.call("big", size=2) == "xx"
 
 
+def test_a_login_and_a_call_leave_the_log_to_others(host: Sshd, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    place(host).call("who")
+    assert caplog.messages == []
+
+
 def test_an_answer_may_be_longer_than_the_channels_window(host: Sshd) -> None:
     assert len(place(host).call("big", size=5_000_000)) == 5_000_000
 
@@ -107,6 +115,7 @@ def test_an_async_call_does_not_hold_the_loop_up(host: Sshd) -> None:
 
 def test_a_call_that_is_cancelled_leaves_no_answer_for_the_next(host: Sshd) -> None:
     far = place(host)
+    far.call("who")
 
     async def cancelled() -> Any:
         with suppress(TimeoutError):
@@ -161,7 +170,6 @@ def test_a_place_that_nobody_holds_any_more_ends_its_program(host: Sshd) -> None
     with suppress(Trouble):
         far.call("refuse")
     del far
-    gc.collect()
     gone(pid)
 
 
@@ -354,6 +362,14 @@ def test_a_connection_that_is_missing_is_this_hosts_trouble_only(host: Sshd) -> 
         asyncio.run(far.acall("who"))
 
 
+def test_without_asyncssh_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ssh_session", "ssh_login"):
+        monkeypatch.delitem(sys.modules, f"bluegreen.hosts.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    said = trouble(place_of(Ssh(host="lb1"), far_program), "refused")
+    assert (said.fact, said.mend) == ("asyncssh is not installed here", "pip install 'airflow-blue-green[ssh]'")
+
+
 # Hosts that are away
 
 
@@ -427,6 +443,23 @@ def test_a_connection_that_died_between_calls_is_made_anew(host: Sshd) -> None:
     os.kill(second, 9)
     gone(second)
     assert far.call("who")[0] != second
+
+
+def test_many_services_on_one_host_do_not_crowd_its_sshd(host: Sshd) -> None:
+    # An sshd drops the eleventh connection that is not logged in yet; here nobody ever gets so far.
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent, ThreadPoolExecutor(20) as pool:
+        places = [place(host, port=silent.getsockname()[1]) for _ in range(20)]
+        errors = [pool.submit(trouble, far, "unreachable") for far in places]
+        silent.settimeout(2)
+        waiting = []
+        with suppress(TimeoutError):
+            while True:
+                waiting.append(silent.accept()[0])
+        assert len(waiting) == LOGINS_AT_ONCE < 10
+        silent.close()
+        for connection in waiting:
+            connection.close()
+        assert all("cannot be reached" in error.result().fact for error in errors)
 
 
 # What must be there
