@@ -7,15 +7,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bluegreen.catalog.models import Ssh
+from bluegreen.core.ports import Credentials
 from bluegreen.deployers import ssh_host
 from bluegreen.deployers.child import LEFT_BEHIND, Lines, masked, spellings, with_last_lines
 from bluegreen.deployers.upload import Source
-from bluegreen.hosts import ssh_session
 from bluegreen.hosts.host_child import GRACE
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.hosts.ssh_login import Login
+
+if TYPE_CHECKING:
+    from bluegreen.hosts.ssh_session import Session
 
 SLACK = 15.0
 """Seconds that an answer may take beyond what it is about."""
@@ -53,17 +56,27 @@ class FarHost:
     One host.
 
     :param name: as the service file calls it
-    :param login: where and as whom
+    :param ssh: where, and how it is logged in to
+    :param credentials: who logs in
     :param tag: tells uploads of several colors to one host apart
     :param say: gets each line of output
     :param secrets: what no line and no error may show
     """
 
-    def __init__(self, name: str, login: Login, tag: str, say: Callable[[str], None], secrets: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        ssh: Ssh,
+        credentials: Credentials,
+        tag: str,
+        say: Callable[[str], None],
+        secrets: Sequence[str],
+    ) -> None:
         self.name, self.state = name, "as before: nothing was begun"
         self.done = self.before = ""
-        self._login, self._tag, self._say, self._hide = login, tag, say, spellings(secrets)
-        self._session: ssh_session.Session | None = None
+        self._ssh, self._credentials = ssh, credentials
+        self._tag, self._say, self._hide = tag, say, spellings(secrets)
+        self._session: Session | None = None
         self._beat: asyncio.Task[None] | None = None
         self._busy = asyncio.Lock()
 
@@ -71,9 +84,15 @@ class FarHost:
         """
         Log in and start the program.
 
-        :raises Trouble: as ``ssh_session.start``
+        :raises Trouble: as ``ssh_session.start``; ``refused``: asyncssh is not installed
         """
-        self._session = await ssh_session.start(self._login, ssh_host)
+        try:
+            from bluegreen.hosts.ssh_login import Login  # noqa: PLC0415 - an extra; who only asks needs none of it
+            from bluegreen.hosts.ssh_session import start  # noqa: PLC0415 - the same
+        except ImportError:
+            mend = "pip install 'airflow-blue-green[ssh]'"
+            raise Trouble("refused", "asyncssh is not installed here", mend) from None
+        self._session = await start(Login(self._ssh, self._credentials), ssh_host)
         await self._ask("attend")
         self._beat = asyncio.create_task(self._keep_alive())
 
@@ -167,7 +186,7 @@ class FarHost:
         async with self._busy:
             session = self._session
             if session is None or not session.alive:
-                raise Trouble("unreachable", f"the connection to {self._login.name} is lost", "see that host")
+                raise Trouble("unreachable", f"the connection to {self.name} is lost", "see that host")
             try:
                 return await session.ask({"do": do, "with": dict(words or {})}, patience, hear or (lambda _: None))
             except Trouble as trouble:

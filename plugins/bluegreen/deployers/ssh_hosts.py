@@ -26,7 +26,6 @@ from bluegreen.deployers.role_moves import ROLE_WAIT, Verb, each_role, role_erro
 from bluegreen.deployers.upload import Source
 from bluegreen.hosts import background
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.hosts.ssh_login import Login
 
 _WORD = re.compile(
     r"\$(?:(?P<bare>COLOR|HOST|SERVICE|VERSION)(?![A-Za-z0-9_])|\{(?P<braced>COLOR|HOST|SERVICE|VERSION)\})"
@@ -227,7 +226,7 @@ class SshDeployer(TargetsDeployer):
         secrets = tuple(self._passwords().values())
         tag = "-".join([self._service.service, *named])
         hosts = [
-            FarHost(name, Login(_address(plan, name), credentials), tag, partial(say, name), secrets)
+            FarHost(name, _address(plan, name), credentials, tag, partial(say, name), secrets)
             for name in dict.fromkeys(name for color in named for name in plan.hosts[color])
         ]
         try:

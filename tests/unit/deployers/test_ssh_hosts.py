@@ -350,6 +350,16 @@ def test_a_host_that_is_lost_in_the_middle_is_named_and_the_others_too(make):
     assert gone(pid_in(rig.on(two, "pid")))
 
 
+def test_without_asyncssh_the_targets_can_be_asked_and_a_deploy_says_what_to_install(make, monkeypatch):
+    rig = make(count=1)
+    for module in ("bluegreen.hosts.ssh_session", "bluegreen.hosts.ssh_login", "bluegreen.deployers.ssh_hosts"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    assert rig.deployer().status(GREEN) == Deployed(None, 0, 1)
+    with pytest.raises(DeployError, match=r"asyncssh is not installed here\n; nothing was touched; pip install"):
+        rig.deployer().deploy(GREEN, "2.0", 4, RELEASE)
+
+
 # The fence of each host
 
 
