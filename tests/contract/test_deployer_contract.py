@@ -11,13 +11,15 @@ from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.core.ports import Deployed, RunsRoles
 from bluegreen.deployers.registry import DEPLOYERS
-from tests.rigs.deploy_targets import RIGS
+from tests.rigs.deploy_rigs import RIGS, missing
 
 ONE, TWO, THREE = "run-one@1", "run-two@2", "run-three@3"
 
 
 @pytest.fixture(params=sorted(DEPLOYERS))
 def rig(request, tmp_path):
+    if reason := missing(request.param):
+        pytest.skip(reason)
     needs = request.node.get_closest_marker("needs")
     with RIGS[request.param](tmp_path) as rig:
         if needs and needs.args[0] not in rig.can:

@@ -1,7 +1,7 @@
 """
 Targets to deploy to, ask, test and prove by: real HTTP servers on loopback, and one rig per kind of deployer.
 
-A rig is a context manager that gives a ``DeployRig``; RIGS has one for every type in ``bluegreen.deployers.registry``.
+A rig is a context manager that gives a ``DeployRig``; ``deploy_rigs`` has one for every type in the registry.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -154,7 +154,9 @@ def make_service(targets: Mapping[Color, list[str]], deploy: Mapping[str, object
             },
             "colors": {color: {"targets": urls} for color, urls in targets.items()},
             "health": {"timeout": "1s"},
-            "deploy": {"type": "command", "command": ["true"]} | dict(deploy or {}),
+            "deploy": deploy
+            if deploy and "type" in deploy
+            else {"type": "command", "command": ["true"], **(deploy or {})},
         }
         | more
     )
@@ -269,7 +271,9 @@ class CommandRig:
         return len((self.folder / "ran").read_text().splitlines()) if (self.folder / "ran").exists() else 0
 
 
-def _reports(file: Path) -> Callable[[Asked], Reply]:
+def reports(file: Path) -> Callable[[Asked], Reply]:
+    """Return what a target answers whose version stands in a file; versions that begin with ``bad`` are not healthy."""
+
     def reply(_: Asked) -> Reply:
         version = ""
         with suppress(FileNotFoundError):
@@ -286,7 +290,7 @@ def command_rig(folder: Path) -> Iterator[CommandRig]:
     """Two targets a color, and a script that deploys to them."""
     with ExitStack() as stack:
         processes = stack.enter_context(Processes(folder))
-        sites = {c: [stack.enter_context(Site(_reports(folder / f"{c}.version"))) for _ in range(2)] for c in Color}
+        sites = {c: [stack.enter_context(Site(reports(folder / f"{c}.version"))) for _ in range(2)] for c in Color}
         script = 'echo "deploying $VERSION to $TARGETS"; echo x >> ran; printf %s "$VERSION" > "$COLOR.version"'
         deploy = {
             "command": ["sh", "-c", script],
@@ -298,6 +302,3 @@ def command_rig(folder: Path) -> Iterator[CommandRig]:
             "roles": processes.section("400ms"),
         }
         yield CommandRig(make_service({c: [s.url for s in sites[c]] for c in Color}, deploy), folder, processes)
-
-
-RIGS: dict[str, Callable[[Path], AbstractContextManager[DeployRig]]] = {"command": command_rig}

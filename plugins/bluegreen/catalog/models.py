@@ -1,8 +1,8 @@
 """
 What a service file may say, as frozen models. Unknown keys are refused.
 
-A new kind of router or deployer is one model here (of evidence or rule: in ``evidence.py``), in the union beside its
-siblings, one module in its room and a line in that room's registry.
+A new kind of router is one model here (of a deployer in ``deploys.py``, of evidence or rule in ``evidence.py``), in the
+union beside its siblings, one module in its room and a line in that room's registry.
 """
 
 from __future__ import annotations
@@ -13,21 +13,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
-from bluegreen.catalog.section import ConnectionId, HostPort, Section, Url
+from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.core.colors import Color
 
 SERVICE_NAME = r"^[a-z][a-z0-9-]{0,40}$"
-ROLE_NAME = r"^[a-z][a-z0-9_]{0,40}$"
-"""No ``-``: it parts service and role in a fence file's name."""
 
 
 def _seconds(value: float) -> timedelta:
     return timedelta(seconds=value)
-
-
-RoleName = Annotated[str, Field(pattern=ROLE_NAME, examples=["worker", "cron"])]
 
 
 class Entry(Section):
@@ -42,19 +38,13 @@ class Entry(Section):
     connection: ConnectionId | None = Field(None, description="login of proof and smoke requests (HTTP basic)")
 
 
-class Ssh(Section):
+class Ssh(SshLogin):
     """A host that is reached over SSH; its key must be known."""
 
     host: str = Field(
         pattern=r"^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$", description="name or address; the connection's own is not used"
     )
     port: int = Field(22, ge=1, le=65535)
-    connection: ConnectionId | None = Field(
-        None, description="Airflow connection of type ssh: login, key or password; without one the user's own key"
-    )
-    known_hosts: Path | None = Field(None, description="instead of ~/.ssh/known_hosts of the user that we run as")
-    sudo: bool = Field(False, description="run our program there as root; sudo must ask for no password")
-    python: str = Field("python3", min_length=1, description="Python 3.9 or later on that host, name or path")
 
 
 class HAProxyNode(Section):
@@ -166,40 +156,7 @@ class Health(Section):
     timeout: Duration = Field(_seconds(2))
 
 
-class Role(Section):
-    """A part that runs on one color only: a worker, a cron job. COLOR, ROLE and VERSION are in the environment."""
-
-    start: tuple[str, ...] = Field(min_length=1, description="starts it on COLOR, after the full switch")
-    stop: tuple[str, ...] = Field(min_length=1, description="stops it on COLOR, and returns when it has ended")
-    timeout: Duration = Field(timedelta(minutes=1), description="for each of the two")
-
-
-class CommandDeploy(Section):
-    """A local command with COLOR, VERSION, SERVICE, EPOCH, RELEASE and TARGETS in its environment."""
-
-    type: Literal["command"]
-    command: tuple[str, ...] = Field(min_length=1, description="program and arguments; no shell")
-    retire: tuple[str, ...] | None = Field(None, description="stops what runs on COLOR")
-    diagnose: tuple[str, ...] | None = Field(None, description="prints what a person wants to see first")
-    cwd: Path | None = None
-    timeout: Duration = Field(timedelta(minutes=10))
-    ready_within: Duration = Field(timedelta(minutes=2), description="from the command's end to healthy targets")
-    fence: Path | None = Field(None, description="folder of the fence files; by default beside the user's state")
-    roles: dict[RoleName, Role] = Field(default_factory=dict, description="parts that must run on one color only")
-
-    @field_validator("roles")
-    @classmethod
-    def _no_web(cls, roles: dict[str, Role]) -> dict[str, Role]:
-        if "web" in roles:
-            raise ValueError("web serves on both colors and starts at deploy, so it is no role here: leave it out")
-        return roles
-
-    secrets: dict[str, ConnectionId] = Field(
-        default_factory=dict, description="environment variable -> connection whose password it gets"
-    )
-
-
-Deploy = Annotated[CommandDeploy, Field(discriminator="type")]
+Deploy = Annotated[CommandDeploy | SshDeploy, Field(discriminator="type")]
 
 
 class Prewarm(Section):
@@ -337,6 +294,20 @@ class Service(Section):
         if shared:
             raise ValueError(f"a target belongs to one color only, found {', '.join(sorted(shared))} in both")
         return colors
+
+    @field_validator("deploy")
+    @classmethod
+    def _rolling_is_matched(cls, deploy: Deploy, info: ValidationInfo) -> Deploy:
+        colors: dict[Color, ColorTargets] = info.data.get("colors", {})
+        if not isinstance(deploy, SshDeploy) or deploy.order != "rolling":
+            return deploy
+        for color, found in colors.items():
+            if odd := deploy.unmatched(color, found.targets):
+                raise ValueError(
+                    f"rolling waits for the targets of each host, and of {color} these have no match or several: "
+                    f"{', '.join(odd)}; give deploy.targets, or order: parallel"
+                )
+        return deploy
 
     @field_validator("release")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import (
@@ -56,3 +57,14 @@ def connections(section: Section) -> frozenset[str]:
     found: set[str] = set()
     section.model_dump(context=found)
     return frozenset(found)
+
+
+class SshLogin(Section):
+    """How hosts are logged in to over SSH; their keys must be known."""
+
+    connection: ConnectionId | None = Field(
+        None, description="Airflow connection of type ssh: login, key or password; without one the user's own key"
+    )
+    known_hosts: Path | None = Field(None, description="instead of ~/.ssh/known_hosts of the user that we run as")
+    sudo: bool = Field(False, description="run our program there as root; sudo must ask for no password")
+    python: str = Field("python3", min_length=1, description="Python 3.9 or later on that host, name or path")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic_core import ErrorDetails
 
-from bluegreen.catalog import durations, evidence, models, section
+from bluegreen.catalog import deploys, durations, evidence, models, section
 from bluegreen.catalog.yaml_text import Document, Path, Problem, shown
 
 Sentence = tuple[str, str]
@@ -21,6 +21,9 @@ Json = Mapping[str, Any]
 _PATTERNS = {
     models.SERVICE_NAME: "a name of lower-case letters, digits and dashes that begins with a letter, at most 41",
     "^/": "a path that begins with /",
+    "^(/|~/)": "a path that begins with / or ~/",
+    "^0?[0-7]{3}$": 'a file mode in quotes, like "0640"',
+    deploys.SSH_ADDRESS: "a host like 10.0.1.11 or web1, or one with a port, like web1:2222",
     section.CONNECTION_ID: "the id of an Airflow connection",
     evidence.METRIC_NAME: "the name of a Prometheus metric",
     evidence.LABEL_NAME: "the name of a Prometheus label",

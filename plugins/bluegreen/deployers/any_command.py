@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import cast
 
-from bluegreen.catalog.models import CommandDeploy, Service
-from bluegreen.checks.health import TargetHealth, ask_color, deployed, summed
+from bluegreen.catalog.deploys import CommandDeploy
+from bluegreen.checks.health import summed
 from bluegreen.core.colors import Color
-from bluegreen.core.deadlines import Deadline
-from bluegreen.core.errors import BlueGreenError, DeployError
-from bluegreen.core.ports import Deployed, Secrets
-from bluegreen.deployers.child import TAIL, Child
-from bluegreen.deployers.fence import Fence, default_folder, patience
+from bluegreen.core.errors import DeployError
+from bluegreen.core.ports import Deployed
+from bluegreen.deployers import health_wait
+from bluegreen.deployers.child import Child
+from bluegreen.deployers.fence import Fence
+from bluegreen.deployers.health_wait import Log, TargetsDeployer
+from bluegreen.deployers.role_moves import ROLE_WAIT, Verb, each_role, role_error, role_moves
 
-Log = Callable[[str], None]
-DIAGNOSE_TIMEOUT = timedelta(seconds=30)
-LONGEST_DIAGNOSIS = 200
-"""Lines of it that are kept."""
-ROLE_WAIT = timedelta(seconds=5)
-"""How long somebody who moves a role at this moment is waited for: a way back must not stand still for it."""
-
-_LOG = logging.getLogger("bluegreen").info
 # Airflow's own database, connections and variables are no business of a deployed program, which inherits all it gets.
 _AIRFLOWS = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")
 
 
-class CommandDeployer:
-    """
-    Runs the catalog's commands; see ``core.ports.Deployer``.
+class CommandDeployer(TargetsDeployer):
+    """Runs the catalog's commands, with ``deploy.type: command``; see ``core.ports.Deployer``."""
 
-    :param service: the service, with ``deploy.type: command``
-    :param secrets: where the commands' passwords come from; asked when a command starts
-    :param log: gets each line of output as it comes, secrets masked
-    :param fence_wait: how long an older deploy to the same color is waited for; by default ``fence.patience``
-    """
-
-    def __init__(
-        self, service: Service, secrets: Secrets, log: Log = _LOG, fence_wait: timedelta | None = None
-    ) -> None:
-        self._service, self._secrets, self._log = service, secrets, log
-        self._wait = patience(service) if fence_wait is None else fence_wait
-        self._plan: CommandDeploy = service.deploy
+    @property
+    def _plan(self) -> CommandDeploy:
+        return cast("CommandDeploy", self._service.deploy)
 
     def deploy(self, color: Color, version: str, epoch: int, release: str) -> Deployed:
         """
@@ -56,35 +39,17 @@ class CommandDeployer:
         :raises DeployError: the command failed, or the targets did not become healthy
         :raises SecretMissing: a connection of ``deploy.secrets`` is not there
         """
-        words = {"VERSION": version, "EPOCH": str(epoch), "RELEASE": release}
-        child = self._child(self._plan.command, color, words, self._plan.timeout, self._log)
+        words = self._words(color, version, epoch, release)
+        child = self._child(self._plan.command, words, self._plan.timeout, self._log)
+        targets = self._service.colors[color].targets
         with self._fence(color).enter(epoch, release, self._wait) as held:
-            if held.done == version and self._up(found := ask_color(self._service, color), version):
+            if held.done == version and self._up(found := self._ask(targets), version):
                 self._log(f"{self._service.service}: {color}: {version} is up already, by this very release")
             else:
                 child.run()
-                found = self._await(color, version)
+                found = self._await(color, version, targets)
             held.finish(version)
         return summed(found)
-
-    def status(self, color: Color) -> Deployed:
-        """Ask the targets what runs on a color."""
-        return deployed(self._service, color)
-
-    def diagnose(self, color: Color) -> str:
-        """Return each target's health answer, and what the diagnose command prints within 30 s; raises nothing."""
-        lines: list[str] = []
-
-        def keep(line: str) -> None:
-            lines.extend([line] if len(lines) < LONGEST_DIAGNOSIS else [])
-
-        try:
-            lines += [str(target) for target in ask_color(self._service, color)]
-            if self._plan.diagnose:
-                self._child(self._plan.diagnose, color, {}, DIAGNOSE_TIMEOUT, keep).run()
-        except BlueGreenError as error:
-            lines.append(f"diagnose: {error.fact.partition(';')[0]}")
-        return "\n".join(lines)
 
     def retire(self, color: Color, epoch: int) -> None:
         """
@@ -97,7 +62,7 @@ class CommandDeployer:
         if self._plan.retire is None:
             self._log(f"{self._service.service}: {color}: the service file has no retire command, all goes on running")
             return
-        child = self._child(self._plan.retire, color, {"EPOCH": str(epoch)}, self._plan.timeout, self._log)
+        child = self._child(self._plan.retire, self._words(color, epoch=epoch), self._plan.timeout, self._log)
         with self._fence(color).enter(epoch, wait=self._wait):
             child.run()
 
@@ -109,90 +74,47 @@ class CommandDeployer:
         :raises DeployError: a command failed, or did not end
         :raises SecretMissing: a connection of ``deploy.secrets`` is not there
         """
-        failed: list[DeployError] = []
-        for role in self._plan.roles:
-            words = {"ROLE": role, "EPOCH": str(epoch), "RELEASE": release}
-            try:
-                with self._fence(role).enter(epoch, release, min(self._wait, ROLE_WAIT)) as held:
-                    # Whoever begins to move a role forgets where it was: it is known, so nobody has begun since.
-                    if held.before is None or held.before.done != color:
-                        self._role("stop", role, color.other, words | {"VERSION": versions.get(color.other, "")})
-                        self._role("start", role, color, words | {"VERSION": versions.get(color, "")})
-                    held.finish(color)
-            except DeployError as error:
-                failed.append(error)
-        if len(failed) > 1:
-            raise type(failed[0])(" | ".join(str(error) for error in failed))
-        if failed:
-            raise failed[0]
+
+        def move(role: str) -> None:
+            with self._fence(role).enter(epoch, release, min(self._wait, ROLE_WAIT)) as held:
+                # Whoever begins to move a role forgets where it was: it is known, so nobody has begun since.
+                if held.before is None or held.before.done != color:
+                    for verb, where in role_moves(color):
+                        words = self._words(where, versions.get(where, ""), epoch, release) | {"ROLE": role}
+                        self._role(verb, role, where, words)
+                held.finish(color)
+
+        each_role(self._plan.roles, move)
 
     def roles(self) -> dict[str, Color | None]:
         """Return the color that each role was brought to, by the fence files; see ``core.ports.RunsRoles``."""
         left = {role: self._fence(role).left() for role in self._plan.roles}
         return {role: Color(found.done) if found.done else None for role, found in left.items() if found}
 
-    def _role(self, verb: Literal["start", "stop"], role: str, color: Color, words: dict[str, str]) -> None:
+    def _role(self, verb: Verb, role: str, color: Color, words: Mapping[str, str]) -> None:
         plan = self._plan.roles[role]
-        argv = plan.start if verb == "start" else plan.stop
         try:
-            self._child(argv, color, words, plan.timeout, self._log).run()
+            self._child(plan.start if verb == "start" else plan.stop, words, plan.timeout, self._log).run()
         except DeployError as error:
-            not_stopped = f"it may still run on {color}, so it was not started on {color.other}: end it there by hand"
-            raise DeployError(
-                f"deploy.roles.{role}.{verb}: {error.fact}",
-                service=self._service.service,
-                part=f"{role} on {color}",
-                next_step=not_stopped if verb == "stop" else f"it may run on no color: start it on {color} by hand",
-            ) from error
+            raise role_error(self._service.service, role, verb, color, error.fact) from error
         self._log(f"{self._service.service}: {role}: {verb} on {color}: done")
 
-    def _fence(self, part: str) -> Fence:
-        folder = self._plan.fence.expanduser() if self._plan.fence else default_folder()
-        return Fence(folder, self._service.service, part)
+    def _look(self, argv: tuple[str, ...], color: Color, say: Log) -> None:
+        self._child(argv, self._words(color), health_wait.DIAGNOSE_TIMEOUT, say).run()
 
-    def _child(self, argv: tuple[str, ...], color: Color, words: dict[str, str], timeout: timedelta, say: Log) -> Child:
-        passwords = {name: self._secrets(connection).password for name, connection in self._plan.secrets.items()}
-        own = {
-            "SERVICE": self._service.service,
-            "COLOR": str(color),
-            "TARGETS": " ".join(self._service.colors[color].targets),
-            "VERSION": "",
-            "EPOCH": "",
-            "RELEASE": "",
-        }
+    def _fence(self, part: str) -> Fence:
+        return Fence(self._plan.fence, self._service.service, part)
+
+    def _child(self, argv: tuple[str, ...], words: Mapping[str, str], timeout: timedelta, say: Log) -> Child:
+        passwords = self._passwords()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_AIRFLOWS)}
         return Child(
             argv=argv,
-            env=inherited | passwords | own | words,
+            env=inherited | passwords | dict(words),
             cwd=self._plan.cwd,
             timeout=timeout,
             say=say,
             hide=tuple(passwords.values()),
             service=self._service.service,
-            part=color,
-        )
-
-    def _up(self, found: Sequence[TargetHealth], version: str) -> bool:
-        wanted = None if self._service.health.version is None else version
-        return all(target.ok and target.version == wanted for target in found)
-
-    def _await(self, color: Color, version: str) -> list[TargetHealth]:
-        found: list[TargetHealth] = []
-        for _ in Deadline(self._plan.ready_within).tries():
-            found = ask_color(self._service, color)
-            if self._up(found, version):
-                return found
-        raise self._not_up(color, version, found)
-
-    def _not_up(self, color: Color, version: str, found: Sequence[TargetHealth]) -> DeployError:
-        diagnosis = self.diagnose(color)
-        self._log(f"{self._service.service}: {color}: diagnosis:\n{diagnosis}")
-        states = "\n  ".join(str(target) for target in found)
-        last = "\n  ".join(diagnosis.splitlines()[-TAIL:])
-        return DeployError(
-            f"not healthy at {version} within {self._plan.ready_within.total_seconds():g} s:\n  {states}\n"
-            f"diagnosis:\n  {last}\n",
-            service=self._service.service,
-            part=color,
-            next_step="no traffic was moved; mend the version and start a new release",
+            part=words["COLOR"],
         )

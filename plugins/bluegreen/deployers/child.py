@@ -1,37 +1,24 @@
-"""A command and all its children: streamed, bounded, and ended with us however we end."""
+"""A command of a deploy that runs here, and what every deploy says of a command: masked lines, the last ones quoted."""
 
 from __future__ import annotations
 
-import os
-import selectors
-import signal
-import subprocess
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from bluegreen.core.deadlines import Deadline
-from bluegreen.core.errors import DeployError
+from bluegreen.deployers.fence import deploy_error
+from bluegreen.hosts import host_child
+from bluegreen.hosts.host_files import Trouble
 
-GRACE = timedelta(seconds=3)
-"""Between asking a group to end and killing it."""
-LINGER = timedelta(seconds=0.5)
-"""How long output is read on after the command has ended, while somebody still holds it."""
 TAIL = 15
 """Lines that an error quotes."""
 LONGEST_LINE = 4096
 """Characters of a line that are passed on."""
+LEFT_BEHIND = "a program that the command left behind still has its output, which ends now: redirect it"
 _BUFFER = 1024 * 1024
-_CHUNK = 64 * 1024
-_TICK = 0.05
-
-# A dead man's pipe: ``read`` fails when we are gone without a word, also by kill -9. The shell is not in the group.
-_WATCH = 'read -r word || kill -s KILL -- "-$1"'
 
 
 @dataclass(frozen=True)
@@ -67,58 +54,15 @@ class Child:
         :raises DeployError: it cannot be started, does not end in time, or ends with another code than 0
         """
         lines = Lines(self.say, self.hide)
-        with self._process() as process:
-            self._follow(process, lines)
-        if process.returncode != 0:
-            raise self._error(f"{_ending(process.returncode)}{lines.quoted()}", "see the command's output in the log")
-
-    @contextmanager
-    def _process(self) -> Iterator[subprocess.Popen[bytes]]:
-        process = self._start()
+        cwd, seconds = str(self.cwd or ""), self.timeout.total_seconds()
         try:
-            with _watched(process.pid):
-                try:
-                    yield process
-                finally:  # also a cancelled task's way out, and still watched: nothing of a deploy may outlive us
-                    _end_group(process)
-        finally:
-            _end_group(process)  # the watcher itself could not be started
-            if process.stdout:
-                process.stdout.close()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        if self.cwd and not self.cwd.is_dir():
-            raise self._error(f"cwd {self.cwd} is no folder", "mend deploy.cwd in the service file")
-        try:
-            return subprocess.Popen(
-                self.argv,
-                env=self.env,
-                cwd=self.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            raise self._error("command not found", "mend deploy in the service file, or PATH") from error
-        except OSError as error:
-            raise self._error(f"cannot be started: {error.strerror}", "mend deploy in the service file") from error
-
-    def _follow(self, process: subprocess.Popen[bytes], lines: Lines) -> None:
-        if process.stdout is None:  # never: it is a pipe
-            return
-        deadline = Deadline(self.timeout)
-        if not _stream(process, process.stdout.fileno(), lines, deadline):
-            self.say("a program that the command left behind still has its output, which ends now: redirect it")
+            whole = host_child.run(self.argv, self.env, cwd, seconds, lines.feed)
+        except Trouble as trouble:
+            lines.end()
+            raise deploy_error(with_last_lines(trouble, self.argv[0], lines), self.service, self.part) from trouble
         lines.end()
-        try:
-            process.wait(deadline.left)
-        except subprocess.TimeoutExpired as error:
-            fact = f"did not end within {self.timeout.total_seconds():g} s and was killed{lines.quoted()}"
-            raise self._error(fact, "see the command's output in the log, or raise its timeout") from error
-
-    def _error(self, fact: str, next_step: str) -> DeployError:
-        return DeployError(f"{self.argv[0]}: {fact}", service=self.service, part=self.part, next_step=next_step)
+        if not whole:
+            self.say(LEFT_BEHIND)
 
 
 class Lines:
@@ -151,13 +95,24 @@ class Lines:
         return "; its last lines:\n  " + "\n  ".join(self._tail) if self._tail else "; no output"
 
     def _pass(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip()
-        for secret in self._hide:  # before the cut, or half of one could stay
-            text = text.replace(secret, "***")
+        text = masked(line.decode(errors="replace").rstrip(), self._hide)  # before the cut, or half of one could stay
         if text:
             text = text[:LONGEST_LINE]
             self._tail.append(text)
             self._say(text)
+
+
+def with_last_lines(trouble: Trouble, program: str, lines: Lines) -> Trouble:
+    """Return why a command failed, with its name; of one that was started, with its last lines."""
+    said = lines.quoted() if trouble.kind == "ended" else ""
+    return Trouble(trouble.kind, f"{program}: {trouble.fact}{said}", trouble.mend)
+
+
+def masked(text: str, hide: Iterable[str]) -> str:
+    """Return a text without secrets, whose spellings are given."""
+    for secret in hide:
+        text = text.replace(secret, "***")
+    return text
 
 
 def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
@@ -165,64 +120,3 @@ def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
     whole = [secret.strip() for secret in secrets if secret.strip()]
     found = {part for secret in whole for part in (secret, quote(secret, safe=""), *secret.split("\n")) if part.strip()}
     return tuple(sorted(found, key=len, reverse=True))
-
-
-def _stream(process: subprocess.Popen[bytes], pipe: int, lines: Lines, deadline: Deadline) -> bool:
-    """Pass output on until it ends, the process does, or the time is over; tell whether the output ended."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        end = deadline
-        while end.left > 0:
-            if end is deadline and process.poll() is not None:
-                end = Deadline(LINGER)  # a pipeline's last part may end a little later
-            if selector.select(min(_TICK, end.left)):
-                chunk = os.read(pipe, _CHUNK)
-                if not chunk:
-                    return True
-                lines.feed(chunk)
-    return process.poll() is None
-
-
-@contextmanager
-def _watched(group: int) -> Iterator[None]:
-    watcher = subprocess.Popen(
-        ["/bin/sh", "-c", _WATCH, "sh", str(group)],
-        env={},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # somebody ended the watcher
-            watcher.communicate(b"over\n")
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a command that has not ended by itself, and its children; what one that has leaves behind is let be."""
-    if process.returncode is not None:
-        return
-    try:
-        _signal_group(process.pid, signal.SIGTERM)
-        _await_end(process.pid, GRACE)
-    finally:
-        # Before the leader is reaped, so that the group's number is still its own.
-        _signal_group(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(group, number)
-
-
-def _await_end(pid: int, span: timedelta) -> None:
-    deadline = Deadline(span)
-    while deadline.left > 0 and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        time.sleep(_TICK)
-
-
-def _ending(code: int) -> str:
-    return f"ended with code {code}" if code > 0 else f"was ended by signal {signal.Signals(-code).name}"

@@ -6,7 +6,7 @@ import inspect
 import json
 from types import ModuleType
 
-from bluegreen.hosts import host_files, host_seen, host_stamp
+from bluegreen.hosts import host_files, host_stamp
 
 BOOT = "import json,os,sys;calls=os.fdopen(os.dup(0));exec(json.loads(calls.readline()))"
 """What ``python3 -I -c`` is to run: the first line of its input is the text, each further line is a call."""
@@ -16,7 +16,7 @@ READY = "bluegreen: ready on Python "
 
 OLDEST = (3, 9)
 
-_SHARED = (host_files, host_seen, host_stamp)
+_SHARED = (host_files, host_stamp)
 
 # BOOT and this much must be readable by any Python, so that an old one can say how old it is.
 _LOAD = """\
@@ -39,6 +39,7 @@ for name, source in json.loads({sources!r}).items():
             setattr(sys.modules[parent], part, sys.modules[whole])
     exec(compile(source, name, "exec"), sys.modules[name].__dict__)
 program, shared = sys.modules[{program!r}], sys.modules[{shared!r}]
+shared.CALLER[:] = calls, answers
 """
 
 # Who asked may be gone: what was begun is done, and nobody hears of it.
@@ -57,8 +58,8 @@ def text(program: ModuleType) -> str:
     """
     Return the program as one text for ``BOOT``.
 
-    It says ``READY`` and its Python's version, then answers each call, a line of JSON, with one line of JSON. What else
-    it or its children print goes to standard error. It ends with its input.
+    It says ``READY`` and its Python's version, then answers each call, a line of JSON, with one line of JSON, before
+    which the call may have told more (``host_files.tell``). What else it or its children print goes to standard error. It ends with its input.
 
     :param program: a module with ``FUNCTIONS`` that imports the standard library, ``hosts.host_*`` and its ``PARTS`` only
     """

@@ -9,11 +9,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+CALLER: list[TextIO] = []
+"""A far program's two ends to its caller: calls come from the first, answers go to the second."""
 
 
 class Trouble(Exception):
@@ -46,6 +50,12 @@ def answer(functions: Mapping[str, Callable[..., Any]], call: Mapping[str, Any])
         return {"trouble": [trouble.kind, trouble.fact, trouble.mend]}
     except Exception as error:  # noqa: BLE001 - a far caller must hear of it, whatever it is
         return {"trouble": ["refused", f"unexpected {type(error).__name__}: {error}", "see the host's log"]}
+
+
+def tell(words: Mapping[str, Any]) -> None:
+    """Tell a far caller something before the answer, such as a command's output while it runs."""
+    CALLER[1].write(json.dumps({"told": words}) + "\n")
+    CALLER[1].flush()
 
 
 @contextlib.contextmanager

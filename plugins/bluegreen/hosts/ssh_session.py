@@ -13,6 +13,7 @@ import os
 import shlex
 import weakref
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,12 @@ ANSWER_SECONDS = 10.0
 """How long a call may take unless the place says otherwise; a swap waits 5 s for another writer."""
 
 MOST_BEFORE_READY = 200
+
+Hear = Callable[[Any], None]
+
+
+def _deaf(_: Any) -> None:
+    """Nothing: most programs tell no more than their answer."""
 
 
 class OverSsh:
@@ -186,16 +193,18 @@ class Session:
         await self._end()
         raise self._not_started(before)
 
-    async def ask(self, call: dict[str, Any], patience: float) -> Any:
+    async def ask(self, call: dict[str, Any], patience: float, hear: Hear = _deaf) -> Any:
         """
         Send one call and return what it gave.
 
+        :param hear: gets what the program tells before its answer
         :raises Trouble: the program's own; unreachable when no answer came, though the call may have been done
         """
         try:
             async with asyncio.timeout(patience):
                 self._process.stdin.write(json.dumps(call) + "\n")
-                answer = json.loads(await self._whole_line())
+                while "told" in (answer := json.loads(await self._whole_line())):
+                    hear(answer["told"])
         except BaseException as error:
             self.abort()  # whatever comes later would be taken for the next call's answer
             if isinstance(error, TimeoutError):

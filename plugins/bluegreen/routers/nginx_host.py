@@ -343,5 +343,5 @@ def _broken(config: Config, said: str) -> Trouble:
 
 FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "sights": sights, "unwritable": unwritable}
 """What may be called from outside; see ``host_files.answer``."""
-PARTS = (nginx_include,)
+PARTS = (host_seen, nginx_include)
 """What else of ours a far host needs; see ``hosts.bundle``."""

@@ -230,7 +230,7 @@ def test_diagnose_never_fails(deployer, sites, monkeypatch):
         f"{sites[1].url}: HTTP 503: starting",
     ]
     assert "diagnose: no-such-tool: command not found" in deployer(diagnose=["no-such-tool"]).diagnose(Color.GREEN)
-    monkeypatch.setattr("bluegreen.deployers.any_command.DIAGNOSE_TIMEOUT", timedelta(seconds=0.2))
+    monkeypatch.setattr("bluegreen.deployers.health_wait.DIAGNOSE_TIMEOUT", timedelta(seconds=0.2))
     text = deployer(diagnose=["sh", "-c", "echo begun; sleep 60"]).diagnose(Color.GREEN)
     assert "begun" in text
     assert "did not end within 0.2 s" in text

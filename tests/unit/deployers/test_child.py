@@ -19,6 +19,7 @@ import bluegreen
 from bluegreen.core.errors import DeployError
 from bluegreen.deployers import child as module
 from bluegreen.deployers.child import Child, Lines, spellings
+from bluegreen.hosts import host_child
 
 PLUGINS = str(Path(bluegreen.__file__).parents[1])
 
@@ -54,8 +55,8 @@ def gone(pid: int, within: float = 5) -> bool:
     return not alive(pid)
 
 
-def pid_in(file: Path) -> int:
-    end = time.monotonic() + 5
+def pid_in(file: Path, within: float = 5) -> int:
+    end = time.monotonic() + within
     while time.monotonic() < end:
         with suppress(FileNotFoundError, ValueError):
             return int(file.read_text())
@@ -120,7 +121,7 @@ def test_a_timeout_ends_the_whole_group(child, tmp_path):
 
 
 def test_who_does_not_listen_is_killed(child, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "GRACE", timedelta(seconds=0.2))
+    monkeypatch.setattr(host_child, "GRACE", 0.2)
     with pytest.raises(DeployError, match="did not end within"):
         sh(child, "trap '' TERM; echo $$ > pid; while :; do sleep 1; done", timeout=0.3).run()
     assert gone(pid_in(tmp_path / "pid"))

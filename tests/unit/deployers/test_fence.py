@@ -18,7 +18,8 @@ import pytest
 import bluegreen
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
-from bluegreen.deployers.fence import Fence, default_folder
+from bluegreen.deployers.fence import Fence
+from bluegreen.hosts.host_fence import default_folder
 
 NOW = timedelta(0)
 SOON = timedelta(seconds=5)

@@ -1,0 +1,112 @@
+"""What deployers share that are content when a color's targets are healthy at a version, and say why when they are not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from bluegreen.catalog.deploys import DeployCommands
+from bluegreen.catalog.models import Service
+from bluegreen.checks.health import TargetHealth, ask_targets, deployed
+from bluegreen.core.colors import Color
+from bluegreen.core.deadlines import Deadline
+from bluegreen.core.errors import BlueGreenError, DeployError
+from bluegreen.core.ports import Deployed, Secrets
+from bluegreen.deployers.child import TAIL
+from bluegreen.deployers.fence import patience
+
+Log = Callable[[str], None]
+DIAGNOSE_TIMEOUT = timedelta(seconds=30)
+LONGEST_DIAGNOSIS = 200
+"""Lines of it that are kept."""
+
+_LOG = logging.getLogger("bluegreen").info
+
+
+class TargetsDeployer:
+    """
+    A deployer whose service answers health questions.
+
+    :param service: the service, with its ``deploy`` section
+    :param secrets: where the commands' passwords come from; asked when a command starts
+    :param log: gets each line of output as it comes, secrets masked
+    :param fence_wait: how long an older deploy to the same color is waited for; by default ``fence.patience``
+    """
+
+    def __init__(
+        self, service: Service, secrets: Secrets, log: Log = _LOG, fence_wait: timedelta | None = None
+    ) -> None:
+        self._service, self._secrets, self._log = service, secrets, log
+        self._wait = patience(service) if fence_wait is None else fence_wait
+        self._commands: DeployCommands = service.deploy
+
+    def status(self, color: Color) -> Deployed:
+        """Ask the targets what runs on a color."""
+        return deployed(self._service, color)
+
+    def diagnose(self, color: Color) -> str:
+        """Return each target's health answer, and what the diagnose command prints within 30 s; raises nothing."""
+        lines: list[str] = []
+
+        def keep(line: str) -> None:
+            lines.extend([line] if len(lines) < LONGEST_DIAGNOSIS else [])
+
+        try:
+            lines += [str(target) for target in self._ask(self._service.colors[color].targets)]
+            if self._commands.diagnose:
+                self._look(self._commands.diagnose, color, keep)
+        except BlueGreenError as error:
+            lines.append(f"diagnose: {error.fact.partition(';')[0]}")
+        return "\n".join(lines)
+
+    def _look(self, argv: tuple[str, ...], color: Color, say: Log) -> None:
+        """Run the diagnose command wherever the color is."""
+        raise NotImplementedError
+
+    def _passwords(self) -> dict[str, str]:
+        return {name: self._secrets(connection).password for name, connection in self._commands.secrets.items()}
+
+    def _words(self, color: Color, version: str = "", epoch: int | None = None, release: str = "") -> dict[str, str]:
+        """Return what a command is told; no password may have such a name."""
+        return {
+            "SERVICE": self._service.service,
+            "COLOR": str(color),
+            "TARGETS": " ".join(self._service.colors[color].targets),
+            "VERSION": version,
+            "EPOCH": "" if epoch is None else str(epoch),
+            "RELEASE": release,
+        }
+
+    def _ask(self, targets: Sequence[str]) -> list[TargetHealth]:
+        return ask_targets(targets, self._service.health, self._service.entry.ca_file)
+
+    def _up(self, found: Sequence[TargetHealth], version: str) -> bool:
+        wanted = None if self._service.health.version is None else version
+        return all(target.ok and target.version == wanted for target in found)
+
+    def _await(self, color: Color, version: str, targets: Sequence[str]) -> list[TargetHealth]:
+        """
+        Wait until targets are healthy at a version.
+
+        :raises DeployError: they are not in time; with their answers and a diagnosis
+        """
+        found: list[TargetHealth] = []
+        for _ in Deadline(self._commands.ready_within).tries():
+            found = self._ask(targets)
+            if self._up(found, version):
+                return found
+        raise self._not_up(color, version, found)
+
+    def _not_up(self, color: Color, version: str, found: Sequence[TargetHealth]) -> DeployError:
+        diagnosis = self.diagnose(color)
+        self._log(f"{self._service.service}: {color}: diagnosis:\n{diagnosis}")
+        states = "\n  ".join(str(target) for target in found)
+        last = "\n  ".join(diagnosis.splitlines()[-TAIL:])
+        return DeployError(
+            f"not healthy at {version} within {self._commands.ready_within.total_seconds():g} s:\n  {states}\n"
+            f"diagnosis:\n  {last}\n",
+            service=self._service.service,
+            part=color,
+            next_step="no traffic was moved; mend the version and start a new release",
+        )
