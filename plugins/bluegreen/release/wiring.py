@@ -37,7 +37,9 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
 def union(service: Service, frozen: Iterable[Service]) -> Service:
     """Return the service with every node that a release under way still knows: a way back must reach them too."""
     nodes = {node.name: node for node in service.router.nodes}
-    for node in (node for old in frozen for node in old.router.nodes):
+    # Of another kind of router there is nothing that this kind could write.
+    alike = [old for old in frozen if old.router.type == service.router.type]
+    for node in (node for old in alike for node in old.router.nodes):
         if nodes.setdefault(node.name, node) != node:
             name = f"{node.name} as planned"
             nodes[name] = node.model_copy(update={"name": name})

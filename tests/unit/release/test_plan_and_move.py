@@ -224,6 +224,11 @@ def test_nodes_that_give_no_counts_are_not_believed_to_be_idle(world):
     assert drain(world.ports(), Color.BLUE).in_flight is None
 
 
+def test_a_node_that_cannot_tell_what_is_in_flight_makes_it_unknown(world):
+    world.nodes[1].counts[Color.BLUE] = Counters(5, 0, in_flight=None)
+    assert drain(world.ports(), Color.BLUE).in_flight is None
+
+
 def test_a_release_that_came_alive_again_is_not_put_back_by_the_next_plan(world):
     release = deployed(world)
     switched = shift(world.ports(), release, "switch", 100, release.epoch)

@@ -119,6 +119,13 @@ def test_an_edited_address_of_a_node_loses_the_planned_one_neither():
     assert {(n.name, n.socket) for n in both} == {("one", "/new"), ("one as planned", "/one")}
 
 
+def test_a_node_of_another_kind_of_router_is_none_that_this_kind_could_write():
+    nodes = [{"name": "n", "include": "/x", "status": "http://127.0.0.1:1/x", "log": "/l", "entry": "127.0.0.1:2"}]
+    router = SERVICE.frozen()["router"] | {"type": "nginx", "nodes": nodes}
+    moved = Service.model_validate(SERVICE.frozen() | {"router": router})
+    assert [node.name for node in union(moved, [SERVICE]).router.nodes] == ["n"]
+
+
 def test_a_login_in_an_address_is_refused_as_it_would_reach_xcom():
     with pytest.raises(ValueError, match="secrets only by connection id"):
         Service.model_validate(SERVICE.frozen() | {"entry": {"url": "https://u:hunter2@shop.test"}})

@@ -20,6 +20,10 @@ from bluegreen.core.errors import NotSettled, RouterRefused, RouterUnreachable, 
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.hosts import host_seen
 from bluegreen.hosts.host_files import Trouble
+from bluegreen.release.adopt import adopt
+from bluegreen.release.drain import drain
+from bluegreen.release.move import move
+from bluegreen.release.wiring import ports_for
 from bluegreen.routers import nginx_config, nginx_host, nginx_include
 from bluegreen.routers.nginx import NginxRouter
 from demo.load import Load, LoadProcess
@@ -328,6 +332,21 @@ def test_kept_alive_clients_follow_within_keepalive_min_timeout(rig: Any) -> Non
     assert final.failures == {}
     assert final.of("green").requests > 0
     assert (final.of("blue").last_end or 0) - shifted <= nginx_config.KEEPALIVE_MIN + 1
+
+
+# The release's own use cases, as of any router
+
+
+def test_a_move_is_claimed_proven_settled_and_drained(rig: Any) -> None:
+    service = service_of(rig.nodes, rig.backends.addresses)
+    ports = ports_for(service, lambda name: pytest.fail(f"no {name} is needed"))
+    adopt(ports, by="test", why="first", version="1.0.0")
+    shifted = move(ports, "idle", run="manual__1", by="switch")
+    assert shifted.proof.says == "proven"
+    reading = ports.router.read()
+    assert (reading.live, reading.stamp and reading.stamp.phase, reading.settled) == ("green", Phase.SETTLED, True)
+    assert [rig.probe(number, 30) for number in (0, 1)] == [{"green": 30}] * 2
+    assert drain(ports, Color.BLUE).in_flight == 0
 
 
 # Servers and clients
