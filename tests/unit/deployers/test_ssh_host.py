@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import base64
-import inspect
 import json
 import os
 import signal
@@ -22,19 +20,6 @@ from bluegreen.hosts.host_fence import HostFence
 from tests.unit.deployers.test_child import gone, pid_in
 
 TAG = "shop-green"
-
-
-MODULES = (ssh_host, *bundle._SHARED)
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_it_needs_no_more_than_python_3_9_and_what_goes_with_it(module):
-    tree = ast.parse(inspect.getsource(module), feature_version=(3, 9))
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
-    ours = {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert ours <= {"bluegreen.hosts", *(shared.__name__ for shared in bundle._SHARED)}
 
 
 class Program:

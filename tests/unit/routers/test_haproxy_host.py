@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from bluegreen.core.stamp import Phase, Stamp
-from bluegreen.hosts import bundle
-from bluegreen.routers import haproxy_host, nginx_host, nginx_include
+from bluegreen.routers import haproxy_host
 from tests.unit.routers.conftest import far
-
-ALLOWED = {"bluegreen.hosts", "bluegreen.hosts.host_files", "bluegreen.hosts.host_seen", "bluegreen.hosts.host_stamp"}
-
-
-@pytest.mark.parametrize("program", [haproxy_host, nginx_host, nginx_include, *bundle._SHARED])
-def test_it_imports_the_standard_library_only(program: ModuleType) -> None:
-    text = Path(program.__file__ or "").read_text()
-    parts = {part.__name__ for part in getattr(program, "PARTS", ())}
-    parts |= {"bluegreen.routers"} if parts else set()
-    imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
-    assert {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names} <= ALLOWED | parts
 
 
 @pytest.mark.haproxy
