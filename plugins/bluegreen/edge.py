@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -17,7 +19,7 @@ from airflow.sdk.exceptions import (
 
 from bluegreen.catalog.models import Service
 from bluegreen.catalog.section import connections
-from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing
+from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing, SecretPending
 from bluegreen.core.ports import Credentials, Secrets
 from bluegreen.release.answer import APPROVE
 from bluegreen.release.plan import Plan
@@ -54,15 +56,36 @@ def connection_secrets(connection_id: str) -> Credentials:
     return credentials_of(connection, connection.extra_dejson)
 
 
-async def secrets_of(service: Service) -> Secrets:
+def secrets_of(service: Service) -> Secrets:
     """
-    Fetch every connection that a service names, for a triggerer.
+    Begin to fetch every connection that a service names, on a triggerer's loop; who asks beside it waits for them.
 
-    There, what asks Airflow from beside the loop may wait for the loop, for ever: so they are fetched on it, before
-    anything needs them. One that cannot be had is missed only by who asks for it.
+    A triggerer's first look at any connection takes ten seconds of work, much more on a busy machine: meanwhile the
+    lease must be renewed. One that cannot be had is missed only by who asks for it.
     """
+    loop, home = asyncio.get_running_loop(), threading.get_ident()
+    fetching = asyncio.create_task(_fetched(connections(service)))
+
+    def secrets(connection_id: str) -> Credentials:
+        if not fetching.done():
+            if threading.get_ident() == home:
+                raise SecretPending("is being fetched from Airflow", part=connection_id, next_step="ask again")
+            asyncio.run_coroutine_threadsafe(_ended(fetching), loop).result()
+        one = fetching.result().get(connection_id) or _no_connection(connection_id)
+        if isinstance(one, SecretMissing):
+            raise one
+        return one
+
+    return secrets
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])
+
+
+async def _fetched(names: Iterable[str]) -> dict[str, Credentials | SecretMissing]:
     found: dict[str, Credentials | SecretMissing] = {}
-    for name in connections(service):
+    for name in names:
         try:
             connection = await BaseHook.aget_connection(name)
             found[name] = credentials_of(connection, await connection.aextra_dejson())
@@ -70,14 +93,7 @@ async def secrets_of(service: Service) -> Secrets:
             found[name] = _no_connection(name)
         except Exception as error:  # noqa: BLE001 - a watch can do without most of them
             found[name] = SecretMissing(f"cannot be had: {type(error).__name__}", part=name)
-
-    def secrets(connection_id: str) -> Credentials:
-        one = found.get(connection_id) or _no_connection(connection_id)
-        if isinstance(one, SecretMissing):
-            raise one
-        return one
-
-    return secrets
+    return found
 
 
 def _no_connection(connection_id: str) -> SecretMissing:

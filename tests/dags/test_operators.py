@@ -100,13 +100,13 @@ class Connections:
     """Airflow's connections as a triggerer gets them: on the loop, one await each."""
 
     def __init__(self, **passwords):
-        self.passwords, self.asked = passwords, []
+        self.passwords, self.asked, self.takes = passwords, [], 0.0
 
     async def get(self, name):
         from airflow.sdk import Connection
         from airflow.sdk.exceptions import AirflowNotFoundException
 
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.takes)
         self.asked.append(name)
         if name not in self.passwords:
             raise AirflowNotFoundException(name)
@@ -152,6 +152,47 @@ def test_a_watch_has_the_connections_that_its_service_names_and_serialises_none(
         ["metrics"],
     )
     assert "s3cret-word" not in str((trigger.serialize(), event, found))
+
+
+def test_the_lease_is_renewed_while_connections_are_still_fetched(connections, monkeypatch):
+    """A triggerer's first look at a connection may take longer than a lease."""
+    from bluegreen.core.errors import SecretPending
+    from bluegreen.triggers import watch
+
+    connections.takes = 30
+    world = RealTime()
+    ports, spec = canary(world, naming("metrics"))
+    before, pending = ports.router.read().stamp.lease, []
+
+    def built(service, secrets, _):
+        made = world.ports(service)
+        counters = made.router.counters
+
+        async def on_the_loop():
+            with pytest.raises(SecretPending):
+                pending.append(secrets("metrics"))
+            return await counters()
+
+        made.router.counters = on_the_loop
+        return made
+
+    monkeypatch.setattr(watch, "ports_for", built)
+    (event,) = events(watch.WatchTrigger(spec.model_dump(mode="json")))
+    assert (event["says"], pending) == ("healthy", [])
+    assert ports.router.read().stamp.lease > before
+
+
+def test_who_asks_beside_the_loop_waits_for_the_connections(connections, monkeypatch):
+    from bluegreen.triggers import watch
+
+    connections.takes = 0.5
+    world = RealTime()
+    _, spec = canary(world, naming("metrics"), lasts=0.3)
+    given = []
+    built = lambda service, secrets, _: (given.append(secrets("metrics").password), world.ports(service))[1]  # noqa: E731
+    monkeypatch.setattr(watch, "ports_for", built)
+    (event,) = events(watch.WatchTrigger(spec.model_dump(mode="json")))
+    assert (event["says"], given) == ("healthy", ["s3cret-word"])
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,13 @@ from bluegreen.analysis.promql import promql
 from bluegreen.catalog.evidence import Prometheus, PrometheusRule
 from bluegreen.checks.fresh import Address, Answer, Asker, NoAnswer, asking
 from bluegreen.core.colors import Color
-from bluegreen.core.errors import NoNumber, QueryRefused
-from bluegreen.core.ports import Secrets
+from bluegreen.core.errors import NoNumber, QueryRefused, SecretPending
+from bluegreen.core.ports import Credentials, Secrets
 
 LONGEST_GET = 2000
 """Characters of a query that still goes into the address; a longer one is posted."""
+PENDING = 0.2
+"""Seconds between two looks at a connection that is on its way."""
 SKEW = 10.0
 """Seconds by which our clock and Prometheus's may differ, as the guard allows."""
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -49,12 +51,19 @@ class PrometheusSource:
         :raises SecretMissing: a connection that it needs is not there
         :raises CheckFailed: its certificate authority cannot be read
         """
-        told, ca_file = self._evidence, self._evidence.ca_file
-        credentials = self._secrets(told.connection) if told.connection else None
+        credentials, ca_file = await self._credentials(), self._evidence.ca_file
         # Reading certificates takes a while: not on the loop that carries other watches.
         session = await asyncio.to_thread(asking, ca_file=ca_file, credentials=credentials)
         async with session as asker:
             yield partial(self._number, asker)
+
+    async def _credentials(self) -> Credentials | None:
+        while self._evidence.connection:
+            try:
+                return self._secrets(self._evidence.connection)
+            except SecretPending:
+                await asyncio.sleep(PENDING)
+        return None
 
     async def _number(self, asker: Asker, rule: PrometheusRule, color: Color, elapsed: float) -> float:
         query = self._fresh_only(promql(self._evidence, rule, color, elapsed))

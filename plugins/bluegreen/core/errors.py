@@ -6,6 +6,7 @@ The one error tree. Retryable or not is in the type; the text says service, part
     ├── ReleaseRefused              the input is wrong; nothing was touched
     │   └── ReleaseFinished         settled or restored already: start a new release or rollback__
     ├── SecretMissing               a connection that the catalog names is not there
+    │   └── SecretPending           (retryable) it is being fetched
     ├── RouterError
     │   ├── RouterUnreachable       (retryable) a node does not answer
     │   ├── RouterRefused           the router's configuration or state forbids it: unknown backend, disk read-only
@@ -92,6 +93,12 @@ class ReleaseFinished(ReleaseRefused):
 
 class SecretMissing(BlueGreenError):
     """A connection that the catalog names is not there."""
+
+
+class SecretPending(SecretMissing):
+    """A connection is being fetched, and whoever asks carries others who must not wait for it."""
+
+    retryable = True
 
 
 class RouterError(BlueGreenError):

@@ -244,5 +244,6 @@ class Secrets(Protocol):
         Return the credentials of a connection.
 
         :raises SecretMissing: there is none
+        :raises SecretPending: it is on its way; only to who asks on the loop of a triggerer
         """
         ...

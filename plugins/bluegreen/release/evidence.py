@@ -21,7 +21,7 @@ from bluegreen.catalog.models import Service
 from bluegreen.checks.fresh import Asker, asking
 from bluegreen.checks.health import first_well
 from bluegreen.core.colors import Color
-from bluegreen.core.errors import CheckFailed, ReleaseRefused, RouterError
+from bluegreen.core.errors import BlueGreenError, CheckFailed, ReleaseRefused
 from bluegreen.core.evidence import NodeCounters, Verdict
 from bluegreen.core.ports import Counts
 from bluegreen.release.ports import Ports
@@ -117,7 +117,7 @@ async def _counters(ports: Ports) -> NodeCounters:
         return {}
     try:
         return await ports.router.counters()
-    except (RouterError, OSError, TimeoutError) as error:
+    except (BlueGreenError, OSError, TimeoutError) as error:
         ports.log(f"no counts: {error}")
         return {}
 

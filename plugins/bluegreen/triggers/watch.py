@@ -34,7 +34,7 @@ class WatchTrigger(BaseTrigger):
         """Yield a ``WatchEnd`` as JSON."""
         spec = WatchSpec.model_validate(self.spec)
         try:
-            secrets = await secrets_of(spec.service)
+            secrets = secrets_of(spec.service)
             # Building the ports imports and opens files: not on the loop that carries other watches.
             ports = await in_thread(lambda: ports_for(spec.service, secrets, lambda line: self.log.info("%s", line)))
             end = (await watch(ports, spec)).model_dump(mode="json")

@@ -20,7 +20,7 @@ import pytest
 from bluegreen.analysis.registry import make_source
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
-from bluegreen.core.errors import ReleaseRefused
+from bluegreen.core.errors import ReleaseRefused, SecretPending
 from bluegreen.core.stamp import now_utc
 from bluegreen.release.adopt import adopt
 from bluegreen.release.plan import dry_run, plan
@@ -266,7 +266,8 @@ def test_slow_holds_up_neither_samples_nor_the_lease(rig, proxy):
 
     async def counted():
         samples.append(time.monotonic())
-        leases.append(world.nodes[0].stamp.lease)
+        if world.nodes[0].stamp.lease:  # none any more after the restore
+            leases.append(world.nodes[0].stamp.lease)
         return await counters()
 
     ports.router.counters = counted
@@ -407,6 +408,20 @@ def test_a_password_alone_is_a_bearer_token_that_no_error_repeats(rig, proxy):
     text = missing(service, r"no data: HTTP 403: token \*\*\* is not known", secrets=bearer)
     assert PASSWORD not in text
     assert proxy.asked[0].headers["Authorization"] == f"Bearer {PASSWORD}"
+
+
+def test_a_connection_on_its_way_is_waited_for_also_at_the_end(rig):
+    began, pending = time.monotonic(), []
+
+    def secrets(name):
+        if time.monotonic() < began + 3:
+            pending.append(name)
+            raise SecretPending("is being fetched")
+        return keys(metrics=PASSWORD)(name)
+
+    end, _, _ = watched(asking(rig.url, ERROR_RATE, connection="metrics"), lasts=1.5, secrets=secrets)
+    assert end.says == "healthy"
+    assert pending
 
 
 def test_a_connection_that_is_not_there_is_missing_data(rig):
