@@ -21,8 +21,13 @@ install: .venv/installed ## make .venv from requirements.lock
 demo: install ## a good release and a bad one, on a real Airflow behind real HAProxy (KEEP=1 leaves all running)
 	$(BIN)/python -m demo.main $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT))
 
-test: install ## everything, with the reason of each skip
+test: install ## everything, with the reason of each skip; ARGS="-k …" for some of it
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n 3 -m "not system"
+	$(BIN)/python -m pytest -m system
+endif
 
 lint: install ## ruff, mypy, import-linter, the catalog, DAG integrity
 	$(BIN)/ruff format --check .

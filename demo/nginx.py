@@ -7,6 +7,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,8 +202,10 @@ class NginxNode:
     def worker_titles(self) -> dict[int, str]:
         """Workers' process ids and titles, those that shut down included."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        titles = {int(pid): Path(f"/proc/{pid}/cmdline") for pid in children}
-        said = {pid: path.read_text() for pid, path in titles.items() if path.exists()}
+        said: dict[int, str] = {}
+        for pid in children:
+            with suppress(FileNotFoundError, ProcessLookupError):  # it ends this moment
+                said[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text()
         return {pid: title for pid, title in said.items() if title.startswith("nginx: worker")}
 
     def kill(self) -> None:

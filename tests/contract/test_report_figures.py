@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +30,14 @@ pytestmark = pytest.mark.haproxy
 
 
 @pytest.fixture
-def shop(tmp_path):
-    made = Shop(tmp_path / "shop")
+def folder():
+    with tempfile.TemporaryDirectory(prefix="bg-") as short:  # a unix socket's path has 107 characters
+        yield Path(short)
+
+
+@pytest.fixture
+def shop(folder):
+    made = Shop(folder / "shop")
     try:
         yield made.start()
     finally:
@@ -37,10 +45,10 @@ def shop(tmp_path):
 
 
 @pytest.fixture
-def load(shop, tmp_path):
+def load(shop, folder):
     """Users on kept-alive connections."""
     targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
-    made = LoadProcess(Load(targets, host_header="shop.test", connections=10, rate=200, paths=LOAD_PATHS), tmp_path)
+    made = LoadProcess(Load(targets, host_header="shop.test", connections=10, rate=200, paths=LOAD_PATHS), folder)
     yield made.start()
     made.kill()
 
