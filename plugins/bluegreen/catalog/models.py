@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -120,6 +120,8 @@ def _both_colors_differ(backends: dict[Color, str]) -> dict[Color, str]:
 class HAProxyRouter(Section):
     """HAProxy 2.6 or later: one map file a service, swapped at run time and on disk."""
 
+    client_cookie: ClassVar[str | None] = None
+
     type: Literal["haproxy"]
     nodes: Annotated[tuple[HAProxyNode, ...], AfterValidator(_names_differ)] = Field(
         min_length=1, description="written in this order"
@@ -140,6 +142,11 @@ class NginxRouter(Section):
         dict[Color, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]], AfterValidator(_both_colors_differ)
     ] = Field(description="the upstream of each color in nginx.conf")
     sticky: Sticky | None = Field(None, description="without it each request is drawn by itself")
+
+    @property
+    def client_cookie(self) -> str | None:
+        """The cookie that keeps a client on its color; None where each request is drawn by itself."""
+        return self.sticky.cookie if self.sticky else None
 
 
 Router = Annotated[HAProxyRouter | NginxRouter, Field(discriminator="type")]

@@ -139,6 +139,7 @@ class _Probe:
     split: Split
     concurrency: int
     request_timeout: timedelta
+    cookie: str
 
     async def find(self, node_timeout: timedelta) -> _Found:
         """Ask until the split holds, is refuted, or the time is over."""
@@ -172,7 +173,7 @@ class _Probe:
         # In every place that a router may hash by; the query also passes any cache by.
         key = token_hex(8)
         address = replace(self.address, url=self.address.url.update_query({STICKY_KEY: key}))
-        headers = {"Cookie": f"{STICKY_KEY}={key}", "X-Bluegreen-Proof": key, "Cache-Control": "no-cache"}
+        headers = {"Cookie": f"{self.cookie}={key}", "X-Bluegreen-Proof": key, "Cache-Control": "no-cache"}
         try:
             answer = await self.asker.ask(address, self.request_timeout, headers=headers)
         except NoAnswer as none:
@@ -217,6 +218,7 @@ def prove(
     split: Split,
     credentials: Credentials | None = None,
     *,
+    cookie: str = STICKY_KEY,
     concurrency: int = CONCURRENCY,
     request_timeout: timedelta = REQUEST_TIMEOUT,
     node_timeout: timedelta = NODE_TIMEOUT,
@@ -226,6 +228,7 @@ def prove(
 
     :param nodes: ``host:port`` of each node's entry by node name; none of them means unproven
     :param credentials: HTTP basic login of the entry
+    :param cookie: the one by which the router knows a client: each request is another client
     :param concurrency: requests at one time to each node
     :param request_timeout: for one request
     :param node_timeout: for all requests to one node; what is open then counts as failed
@@ -237,7 +240,7 @@ def prove(
         session = asking(concurrency=concurrency * len(nodes), ca_file=entry.ca_file, credentials=credentials)
         async with session as asker:
             probes = [
-                _Probe(asker, entry, node, _address(entry, where), split, concurrency, request_timeout)
+                _Probe(asker, entry, node, _address(entry, where), split, concurrency, request_timeout, cookie)
                 for node, where in nodes.items()
             ]
             return await asyncio.gather(*(probe.find(node_timeout) for probe in probes))

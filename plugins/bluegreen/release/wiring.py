@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from bluegreen.analysis.registry import make_source
 from bluegreen.catalog.models import Service
-from bluegreen.checks.proof import prove
+from bluegreen.checks.proof import STICKY_KEY, prove
 from bluegreen.core.colors import Split
 from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import Secrets
@@ -26,7 +26,8 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
 
     def prover(split: Split) -> Proof:
         credentials = secrets(service.entry.connection) if service.entry.connection else None
-        return prove(service.entry, {node.name: node.entry for node in service.router.nodes}, split, credentials)
+        nodes = {node.name: node.entry for node in service.router.nodes}
+        return prove(service.entry, nodes, split, credentials, cookie=service.router.client_cookie or STICKY_KEY)
 
     webhook = service.notify.webhook
     tell = Webhook(webhook, secrets, log) if webhook else tell_nobody

@@ -49,6 +49,14 @@ def mostly_blue(odd: Reply):
     return lambda _: odd if next(numbers) % 10 == 0 else colored("blue")
 
 
+def test_each_request_is_another_client_of_the_routers_cookie(sites):
+    site = sites(always(colored("blue")))
+    prove(ENTRY, one(site), BLUE, cookie="sid")
+    cookies = [asked.headers["Cookie"] for asked in site.asked]
+    assert len(set(cookies)) == len(cookies) == 50
+    assert all(cookie.startswith("sid=") for cookie in cookies)
+
+
 def test_a_whole_split_is_proven_on_every_node(sites):
     nodes = {name: sites(always(colored("blue"))) for name in ("lb1", "lb2")}
     proof = prove(ENTRY, {name: site.address for name, site in nodes.items()}, BLUE)

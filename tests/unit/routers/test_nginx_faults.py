@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bluegreen.core.colors import Color, Split
+from bluegreen.core.env_secrets import EnvironmentSecrets
 from bluegreen.core.errors import NotSettled, RouterRefused, RouterUnreachable, TrafficConflict
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.hosts import host_seen
@@ -389,6 +390,8 @@ def test_a_client_with_a_cookie_keeps_its_color_while_greens_share_grows(nginx_n
         if share == 50:
             assert 10 <= len(green) <= 50
             assert set(colors([""] * 40)) == {"blue", "green"}  # without the cookie each request is drawn by itself
+            proof = ports_for(service_of([node], node.backends, router=router), EnvironmentSecrets()).prove(split)
+            assert proof.says == "proven", proof.reason
     assert before == set(clients)
 
 
