@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from benchmarks.tables import Goal, goals, table
 from demo.processes import wait_until
 from demo.rest import AirflowApi
 from demo.shop import ROOT, Shop
-from demo.stack import Stack, running
+from demo.stack import Stack, running, side_by_side
 
 ROUTERS = {"shop": "haproxy", "pay": "nginx"}
 WATCH_S = 2.0
@@ -50,9 +50,8 @@ def measure(workdir: Path, say: Callable[[str], None], *, quick: bool) -> dict[s
     ]
     with running(shops, workdir / "airflow", RATE, dags=dags) as stack:
         each = releases // len(shops)
-        with ThreadPoolExecutor() as threads:
-            rows = [threads.submit(_releases, stack, shop, each, say) for shop in shops]
-            ended = [state for row in rows for state in row.result()]
+        rows = side_by_side({shop.name: partial(_releases, stack, shop, each, say) for shop in shops})
+        ended = [state for row in rows.values() for state in row]
         whole = [_rollback(stack, stack.rest(), say) for _ in range(rollbacks)]
         finals = [load.stop() for load in stack.loads.values()]
     return {

@@ -11,9 +11,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from demo.load import LoadProcess
 from demo.processes import require_free
 from demo.rest import AirflowApi
 from demo.shop import BAD, FIRST, GOOD, PORTS, ROOT, Shop
-from demo.stack import Stack, running
+from demo.stack import Stack, running, side_by_side
 
 RATE = 200
 """Requests per second of the load: enough for a verdict in seconds, little enough for a laptop."""
@@ -83,15 +83,9 @@ def _release_all(stack: Stack, version: str) -> dict[str, dict[str, Any]]:
     """Release a version of every service at the same time, with live progress; return what happened to each."""
     console.print()
     lines = {shop.name: _Line(shop.name, stack.loads[shop.name]) for shop in stack.shops}
-    with ThreadPoolExecutor() as threads:
-        at_work = {
-            shop.name: threads.submit(_release, stack.rest(), shop, lines[shop.name], version) for shop in stack.shops
-        }
-        with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
-            while not all(one.done() for one in at_work.values()):
-                time.sleep(0.5)
-                live.update(Group(*(line.draw() for line in lines.values())))
-        return {name: one.result() for name, one in at_work.items()}
+    work = {shop.name: partial(_release, stack.rest(), shop, lines[shop.name], version) for shop in stack.shops}
+    with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
+        return side_by_side(work, lambda: live.update(Group(*(line.draw() for line in lines.values()))))
 
 
 def _release(rest: AirflowApi, shop: Shop, line: _Line, version: str) -> dict[str, Any]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from demo.airflow import AirflowStack
 from demo.load import LoadProcess
 from demo.rest import AirflowApi
 from demo.shop import FIRST, ROOT, Shop
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,23 @@ class Stack:
         if done.returncode not in answers:
             raise RuntimeError(f"bluegreen {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+
+def side_by_side(work: Mapping[str, Callable[[], T]], tick: Callable[[], None] = lambda: None) -> dict[str, T]:
+    """
+    Do all at the same time, and ``tick`` twice a second meanwhile.
+
+    A signal leaves it at once: what still runs ends by itself when what it asks is stopped.
+    """
+    threads = ThreadPoolExecutor(len(work))
+    try:
+        at_work = {name: threads.submit(one) for name, one in work.items()}
+        while not all(one.done() for one in at_work.values()):
+            time.sleep(0.5)
+            tick()
+        return {name: one.result() for name, one in at_work.items()}
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
