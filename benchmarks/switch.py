@@ -51,7 +51,8 @@ class Size:
     How much is measured.
 
     :param rounds: pairs of chunks
-    :param ours: moves in a chunk of ours
+    :param ours: moves in a chunk of ours on HAProxy
+    :param nginx: moves in a chunk of ours on nginx, where each is several reloads
     :param guide: moves in a chunk of the guide's
     :param unmended: moves of the unmended configuration, in one chunk
     :param rate: requests a second, on `connections` connections
@@ -60,6 +61,7 @@ class Size:
 
     rounds: int
     ours: int
+    nginx: int
     guide: int
     unmended: int
     rate: float
@@ -67,8 +69,8 @@ class Size:
     period_s: float = 2.0
 
 
-FULL = Size(rounds=11, ours=20, guide=6, unmended=10, rate=2500)
-QUICK = Size(rounds=2, ours=5, guide=3, unmended=4, rate=1000)
+FULL = Size(rounds=11, ours=20, nginx=10, guide=6, unmended=10, rate=2500)
+QUICK = Size(rounds=2, ours=5, nginx=5, guide=3, unmended=4, rate=1000)
 
 
 class Side(Protocol):
@@ -127,7 +129,7 @@ def _chunks(size: Size, *sides: Side) -> Iterator[tuple[Side, int]]:
     *turns, unmended = sides
     for _ in range(size.rounds):
         for side in turns:
-            yield side, size.ours if isinstance(side, Ours) else size.guide
+            yield side, {"haproxy": size.ours, "nginx": size.nginx}.get(side.name, size.guide)
     yield unmended, size.unmended
 
 
