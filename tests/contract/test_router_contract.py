@@ -389,6 +389,16 @@ def test_counters_grow_by_color_and_count_5xx(rig: Any) -> None:
 
 
 @pytest.mark.needs("traffic")
+def test_counters_go_on_over_all_writes_of_a_release(rig: Any) -> None:
+    claim(rig.router())
+    rig.probe(0, 20)
+    canary(rig.router())
+    restore(rig.router())
+    rig.probe(0, 20)
+    assert _counts(rig, "one")[Color.BLUE].requests >= 40
+
+
+@pytest.mark.needs("traffic")
 def test_counters_count_what_the_proxy_answers_in_the_servers_place(rig: Any) -> None:
     claim(rig.router())
     rig.drain(Color.BLUE)

@@ -109,7 +109,7 @@ def dump(config: Config) -> dict[str, str]:
 
 
 def count(config: Config) -> dict[str, dict[str, Any]]:
-    """Count by backend: requests, errors and latency_ms of the log since the last write, in_flight, ready, total."""
+    """Count by backend: requests, errors and latency_ms of the log since the claim, in_flight, ready, total."""
     found = sights(config)
     inode, start = mark_in(host_files.load(_path(config), INCLUDE, INITIAL))
     counted = host_seen.count_lines(config["log"], inode, start, config["backends"].values())
@@ -230,7 +230,7 @@ def _answer(config: Config, state: State) -> dict[str, Any]:
 
 def _replace(config: Config, before: State, wanted: Fields) -> None:
     way_back, path = host_stamp.way_back(wanted), _path(config)
-    text = render(config, wanted, _mark_here(config))
+    text = render(config, wanted, _mark(config, before, wanted))
     temporary = write_beside(path, INCLUDE, text)
     host_files.checkpoint("written")
     rename(temporary, path, INCLUDE)
@@ -299,8 +299,10 @@ def _pools(config: Config) -> dict[str, dict[str, str]]:
     return {backend: {url: found[url] for url in servers} for backend, servers in config["servers"].items()}
 
 
-def _mark_here(config: Config) -> tuple[int, int]:
-    return host_seen.log_end(config["log"])
+def _mark(config: Config, before: State, wanted: Fields) -> tuple[int, int]:
+    """Return where the counts begin: with the claim, so that a whole release counts in one go and a log of days is not read."""
+    kept = mark_in(before.text or "")
+    return host_seen.log_end(config["log"]) if wanted.get("phase") == "claimed" or kept == (0, 0) else kept
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

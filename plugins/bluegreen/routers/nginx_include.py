@@ -25,7 +25,7 @@ _PLAIN = "@:/+~,!()[] "  # what else of ASCII may stand in a stamp's word as it 
 
 
 def render(config: Config, fields: Fields, mark: tuple[int, int] = (0, 0)) -> str:
-    """Return the include file; ``mark`` is the log's inode and the byte where this write's counts begin."""
+    """Return the include file; ``mark`` is the log's inode and the byte where the counts begin."""
     name, green = config["service"].replace("-", "_"), fields["split"].partition("/")[2]
     stamp = {key: word for key, word in fields.items() if "epoch" in fields}
     shares = [f"{green}% {config['backends']['green']};"] if green not in ("0", "100") else []
