@@ -60,7 +60,7 @@ def test_a_good_release_and_its_rollback_leave_figures_that_agree_with_the_load(
     assert [s["proof"]["says"] for s in told["shifts"][1:]] == ["proven"] * 3
     assert {node["node"] for node in told["shifts"][1]["proof"]["nodes"]} == {"lb1", "lb2"}
     assert [watch["says"] for watch in told["watches"]] == ["healthy", "healthy"]
-    assert agrees(stack, told)["proofs"] > 1000
+    assert agrees(stack, told)["proofs"] >= 900  # 300 a node for the canary, 50 a node for switch, settle and safe
     assert told["steps"]["rollback"] == "skipped"
     assert told["way_back"] is None
     assert text.startswith(f"# promoted: admin: {run.version} is live on")
