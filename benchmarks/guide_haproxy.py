@@ -56,12 +56,9 @@ class HAProxyGuide(Guide):
 
 def _node(name: str, workdir: Path, mends: Sequence[Mend], entry: int, stats: int) -> HAProxyNode:
     node = HAProxyNode(name, workdir, "guide", entry, {})
-    text = mended((GUIDE / "haproxy.cfg").read_text(), mends)
     words = {"@ENTRY@": f"{LOOPBACK}:{entry}", "@STATS@": f"{LOOPBACK}:{stats}"}
     words |= {"@SOCKET@": str(node.socket), "@MAP@": str(node.map_path)}
-    for word, value in words.items():
-        text = text.replace(word, value)
-    node.config_text = text
+    node.config_text = mended((GUIDE / "haproxy.cfg").read_text(), mends, words)
     return node
 
 

@@ -46,10 +46,8 @@ class NginxGuide(Guide):
 
 def _node(name: str, workdir: Path, mends: Sequence[Mend], entry: int, status: int) -> NginxNode:
     node = NginxNode(name, workdir, "guide", entry, {}, status)
-    text = mended((GUIDE / "nginx.conf").read_text(), mends)
-    for word, value in {"@ENTRY@": f"{LOOPBACK}:{entry}", "@FOLDER@": str(node.folder)}.items():
-        text = text.replace(word, value)
-    node.config_text = text
+    words = {"@ENTRY@": f"{LOOPBACK}:{entry}", "@FOLDER@": str(node.folder)}
+    node.config_text = mended((GUIDE / "nginx.conf").read_text(), mends, words)
     return node
 
 

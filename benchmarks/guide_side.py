@@ -135,14 +135,17 @@ class Guide:
             raise RuntimeError(f"the guide's script ended with {done.returncode}: {done.stdout}{done.stderr}")
 
 
-def mended(text: str, mends: Sequence[Mend]) -> str:
+def mended(text: str, mends: Sequence[Mend], words: Mapping[str, str] | None = None) -> str:
     """
     Return one of the guide's texts with its mends.
 
+    :param words: what stands here for a place that the mends leave open
     :raises ValueError: a mend does not match
     """
     for mend in mends:
         text, times = re.subn(mend.pattern, lambda _, new=mend.new: new, text, flags=re.MULTILINE)
         if not times:
             raise ValueError(f"the guide's text has no {mend.pattern!r} any more: {mend.why}")
+    for word, value in (words or {}).items():
+        text = text.replace(word, value)
     return text

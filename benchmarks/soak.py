@@ -18,24 +18,13 @@ from benchmarks.tables import Goal, goals, table
 from demo.processes import wait_until
 from demo.rest import AirflowApi
 from demo.shop import ROOT, Shop
-from demo.stack import Stack, running, side_by_side
+from demo.stack import SLEEPERS, Stack, running, side_by_side
 
 ROUTERS = {"shop": "haproxy", "pay": "nginx"}
 WATCH_S = 2.0
 RATE = 150
 RUN_WITHIN_S = 180.0
 WHOLE_S = 10.0
-SLEEPERS = '''
-"""An Airflow DAG that takes every worker slot."""
-import time
-from airflow.sdk import dag, task
-@dag(schedule=None, is_paused_upon_creation=False, max_active_tasks=64)
-def sleepers():
-    @task
-    def sleep(number): time.sleep(120)
-    sleep.expand(number=list(range(16)))
-sleepers()
-'''
 
 
 def measure(workdir: Path, say: Callable[[str], None], *, quick: bool) -> dict[str, Any]:

@@ -19,6 +19,18 @@ from demo.rest import AirflowApi
 from demo.shop import FIRST, ROOT, Shop
 
 T = TypeVar("T")
+SLEEPERS = '''
+"""An Airflow DAG that takes worker slots."""
+import time
+from airflow.sdk import dag, task
+@dag(schedule=None, is_paused_upon_creation=False, max_active_tasks=32)
+def sleepers():
+    @task
+    def sleep(n): time.sleep(120)
+    sleep.expand(n=list(range(8)))
+sleepers()
+'''
+"""A DAG file whose runs hold the worker slots that a rollback must not need."""
 
 
 @dataclass(frozen=True)

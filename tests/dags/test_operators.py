@@ -13,11 +13,9 @@ import pytest
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError
-from bluegreen.release.adopt import adopt
-from bluegreen.release.plan import plan
 from bluegreen.release.shift import settle, shift
 from tests.unit.release.test_watch import RealTime, canary
-from tests.unit.release.world import SERVICE, World, request
+from tests.unit.release.world import SERVICE, claimed
 
 
 class TaskInstance:
@@ -41,11 +39,7 @@ def context(left=None, **params):
 
 @pytest.fixture
 def world():
-    made = World()
-    adopt(made.ports(), "tests", "begin", "1")
-    made.release = plan(made.ports(), request())
-    made.runs[Color.GREEN] = "2"
-    return made
+    return claimed()
 
 
 def events(trigger):

@@ -21,22 +21,12 @@ from demo.load import Load, LoadProcess
 from demo.processes import LOOPBACK, wait_until
 from demo.rest import AirflowApi
 from demo.shop import BAD, LOAD_PATHS, ROOT, Shop
+from demo.stack import SLEEPERS
 from tests.rigs.webhook import Webhook
 
 # The proof asks for this path: slow enough that a canary task can be caught while it runs.
 PROOF_PATH = "/slow?seconds=0.1"
 LEASE = "6s"
-SLEEPERS = '''
-"""An Airflow DAG that takes worker slots."""
-import time
-from airflow.sdk import dag, task
-@dag(schedule=None, is_paused_upon_creation=False, max_active_tasks=32)
-def sleepers():
-    @task
-    def sleep(n): time.sleep(120)
-    sleep.expand(n=list(range(8)))
-sleepers()
-'''
 
 
 def pytest_collection_modifyitems(items):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import cast
 
 from bluegreen.analysis.polled import Source
@@ -19,5 +19,4 @@ def make_source(service: Service, secrets: Secrets) -> Source | None:
     """Make the source of a service's evidence beyond the router's counters; None where the service names none."""
     if service.evidence is None:
         return None
-    module, _, name = SOURCES[service.evidence.type].partition(":")
-    return cast("Source", getattr(import_module(module), name)(service.evidence, secrets))
+    return cast("Source", resolve_name(SOURCES[service.evidence.type])(service.evidence, secrets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -33,6 +33,18 @@ class Counters:
 
 NodeCounters = Mapping[str, Mapping[Color, Counters]]
 """By node name; a node that did not answer is absent."""
+
+
+def counts_as_json(counted: NodeCounters) -> dict[str, dict[str, dict[str, Any]]]:
+    """JSON of counters: by node name, by color."""
+    return {node: {str(color): asdict(c) for color, c in colors.items()} for node, colors in counted.items()}
+
+
+def in_flight(counts: Iterable[Counters]) -> int | None:
+    """Requests that run now, over several counters; None where one of them does not tell."""
+    each = [count.in_flight for count in counts]
+    known = [count for count in each if count is not None]
+    return sum(known) if len(known) == len(each) else None
 
 
 class Outlook(StrEnum):

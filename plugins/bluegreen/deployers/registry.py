@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 
 from bluegreen.catalog.models import Service
 from bluegreen.core.errors import CatalogError
@@ -27,6 +27,5 @@ def make_deployer(service: Service, secrets: Secrets) -> Deployer:
         raise CatalogError(
             f"no deployer is called {kind}", file=service.service, key="deploy.type", next_step=f"use one of {known}"
         )
-    module, _, name = DEPLOYERS[kind].partition(":")
-    deployer: Deployer = getattr(import_module(module), name)(service, secrets)
+    deployer: Deployer = resolve_name(DEPLOYERS[kind])(service, secrets)
     return deployer

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bluegreen.core import evidence
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError
 from bluegreen.core.ports import Counts
@@ -44,9 +45,7 @@ def in_flight(ports: Ports, color: Color) -> int | None:
     nodes = [node.name for node in ports.service.router.nodes]
     if any(color not in counters.get(name, {}) for name in nodes):
         return None
-    counted = [node[color].in_flight for node in counters.values()]
-    known = [count for count in counted if count is not None]
-    return sum(known) if len(known) == len(counted) else None
+    return evidence.in_flight(node[color] for node in counters.values())
 
 
 def drain(ports: Ports, color: Color) -> Drained:

@@ -17,7 +17,7 @@ from threading import Event, Thread
 from typing import Any
 
 from bluegreen.core.colors import Color
-from bluegreen.core.evidence import Counters, NodeCounters
+from bluegreen.core.evidence import Counters, NodeCounters, in_flight
 from bluegreen.core.ports import Counts
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored
@@ -118,9 +118,7 @@ class _Look:
         return bool(answered) if self._color is None else self._color in answered
 
     def _in_flight(self) -> int | None:
-        counted = [counts.in_flight for (_, color), counts in self._counts.items() if color is self._color]
-        known = [count for count in counted if count is not None]
-        return sum(known) if len(known) == len(counted) else None
+        return in_flight(counts for (_, color), counts in self._counts.items() if color is self._color)
 
 
 def _fewer(now: int | None, before: int | None) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from typing import Any
 
+from bluegreen.core.evidence import counts_as_json
 from bluegreen.core.ports import Counts
 from bluegreen.release.ports import Ports
 
@@ -18,8 +18,7 @@ def tally(ports: Ports) -> dict[str, Any]:
     nodes: dict[str, Any] = {}
     if isinstance(ports.router, Counts):
         try:
-            found = asyncio.run(asyncio.wait_for(ports.router.counters(), PATIENCE))
-            nodes = {name: {str(color): asdict(c) for color, c in colors.items()} for name, colors in found.items()}
+            nodes = counts_as_json(asyncio.run(asyncio.wait_for(ports.router.counters(), PATIENCE)))
         except Exception as error:  # noqa: BLE001 - the report is told less; the release goes on
             ports.log(f"no counts for the report: {type(error).__name__}: {error}")
     return {"at": ports.now().isoformat(), "nodes": nodes}

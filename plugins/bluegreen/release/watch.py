@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import BlueGreenError, TrafficConflict
-from bluegreen.core.evidence import Counters, NodeCounters, Outlook, Verdict
+from bluegreen.core.evidence import Counters, NodeCounters, Outlook, Verdict, counts_as_json
 from bluegreen.core.ports import Counts, Renews
 from bluegreen.release.evidence import Evidence
 from bluegreen.release.last_answer import looked_at
@@ -100,8 +99,7 @@ def baseline(ports: Ports) -> dict[str, Any]:
     """Return the counters now, as JSON; empty where the router does not count."""
     if not isinstance(ports.router, Counts):
         return {}
-    found = asyncio.run(ports.router.counters())
-    return {node: {str(color): asdict(c) for color, c in colors.items()} for node, colors in found.items()}
+    return counts_as_json(asyncio.run(ports.router.counters()))
 
 
 async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:

@@ -41,9 +41,11 @@ class HAProxyRouter(HostedRouter):
         entry: models.Entry | None = None,
         secrets: Secrets | None = None,
     ) -> None:
-        places = [place_of(node.ssh, haproxy_host, secrets) for node in router.nodes]
-        pairs = zip(router.nodes, places, strict=True)
-        super().__init__(service, [HAProxyMember(service, node, place, router.backends) for node, place in pairs])
+        members = [
+            HAProxyMember(service, node, place_of(node.ssh, haproxy_host, secrets), router.backends)
+            for node in router.nodes
+        ]
+        super().__init__(service, members)
         self._router, self._entry = router, entry
 
     @classmethod

@@ -48,9 +48,8 @@ class NginxRouter(HostedRouter):
         proving: bool = True,
     ) -> None:
         self._catalog, self._router, self._proving = service, router, proving
-        places = [place_of(node.ssh, nginx_host, secrets) for node in router.nodes]
-        pairs = zip(router.nodes, places, strict=True)
-        super().__init__(service.service, [NginxMember(service, router, node, place) for node, place in pairs])
+        members = [NginxMember(service, router, node, place_of(node.ssh, nginx_host, secrets)) for node in router.nodes]
+        super().__init__(service.service, members)
 
     @classmethod
     def of(cls, service: models.Service, secrets: Secrets) -> NginxRouter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import cast
 
 from bluegreen.catalog.models import Service
@@ -17,5 +17,4 @@ ROUTERS = {
 
 def make_router(service: Service, secrets: Secrets) -> Router:
     """Make the router of a service; ``secrets`` is for kinds that log in somewhere."""
-    module, _, name = ROUTERS[service.router.type].partition(":")
-    return cast("Router", getattr(import_module(module), name).of(service, secrets))
+    return cast("Router", resolve_name(ROUTERS[service.router.type]).of(service, secrets))

@@ -16,10 +16,8 @@ from bluegreen.core.colors import Color
 from bluegreen.core.errors import SecretMissing
 from bluegreen.core.ports import Credentials
 from bluegreen.release import notify
-from bluegreen.release.adopt import adopt
 from bluegreen.release.guard import guard
 from bluegreen.release.notify import Webhook as Told
-from bluegreen.release.plan import plan
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
 from bluegreen.release.shift import settle, shift
@@ -27,7 +25,7 @@ from bluegreen.release.watch import watch
 from bluegreen.release.wiring import ports_for
 from tests.rigs.webhook import SECRET, Webhook
 from tests.unit.release.test_watch import RealTime, canary
-from tests.unit.release.world import SERVICE, World, request
+from tests.unit.release.world import SERVICE, claimed
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +36,7 @@ def _no_proxy(monkeypatch):
 
 @pytest.fixture
 def world():
-    made = World()
-    adopt(made.ports(), "tests", "begin", "1")
-    made.release = plan(made.ports(), request())
-    made.runs[Color.GREEN] = "2"
-    return made
+    return claimed()
 
 
 def telling(ports, url, log=None):

@@ -27,7 +27,7 @@ from bluegreen.release.tally import tally
 from bluegreen.release.watch import watch
 from tests.rigs.people import as_nobody
 from tests.unit.release.test_watch import RealTime, canary
-from tests.unit.release.world import World, request
+from tests.unit.release.world import World, claimed, request
 
 
 def as_xcom(value):
@@ -50,11 +50,7 @@ def ran(outcome, reason, release=None, reading=None, **more):
 
 @pytest.fixture
 def world():
-    made = World()
-    adopt(made.ports(), "tests", "begin", "1")
-    made.release = plan(made.ports(), request())
-    made.runs[Color.GREEN] = "2"
-    return made
+    return claimed()
 
 
 @pytest.fixture

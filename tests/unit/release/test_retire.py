@@ -20,7 +20,6 @@ from bluegreen.core.errors import (
 )
 from bluegreen.core.evidence import Counters, Proof
 from bluegreen.core.stamp import Phase
-from bluegreen.release.adopt import adopt
 from bluegreen.release.deploy import deploy
 from bluegreen.release.plan import plan
 from bluegreen.release.restore import restore
@@ -28,16 +27,14 @@ from bluegreen.release.retire import retire
 from bluegreen.release.rollback import rollback
 from bluegreen.release.shift import settle, shift
 from bluegreen.release.status import status
-from tests.unit.release.world import SERVICE, World, request
+from tests.unit.release.world import SERVICE, claimed, request
 
 STOPPED = ""
 
 
 @pytest.fixture
 def world():
-    made = World()
-    adopt(made.ports(), "tests", "begin", "1")
-    made.release = plan(made.ports(), request())
+    made = claimed()
     deploy(made.ports(), made.release)
     return made
 

@@ -12,25 +12,21 @@ from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import DeployError, DeployFenced, NotProven, NotServing, RolesAstray
 from bluegreen.core.evidence import Proof
 from bluegreen.core.stamp import now_utc
-from bluegreen.release.adopt import adopt
 from bluegreen.release.deploy import deploy
 from bluegreen.release.guard import guard
 from bluegreen.release.move import move
-from bluegreen.release.plan import plan
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
 from bluegreen.release.shift import settle, shift
 from bluegreen.release.status import status
-from tests.unit.release.world import SERVICE, Note, World, request
+from tests.unit.release.world import SERVICE, Note, claimed
 
 STUCK = ("stop", DeployError("deploy.roles.worker.stop: did not end", part="worker on blue"))
 
 
 @pytest.fixture
 def world():
-    made = World()
-    adopt(made.ports(), "tests", "begin", "1")
-    made.release = plan(made.ports(), request())
+    made = claimed()
     deploy(made.ports(), made.release)
     return made
 

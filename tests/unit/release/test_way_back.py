@@ -10,23 +10,17 @@ from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotProven, NotServing, ReleaseRefused, RouterUnreachable, SecretMissing
 from bluegreen.core.ports import Deployed
-from bluegreen.release.adopt import adopt
 from bluegreen.release.guard import guard
-from bluegreen.release.plan import plan
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
 from bluegreen.release.shift import settle, shift
 from bluegreen.release.wiring import union
-from tests.unit.release.world import SERVICE, World, request
+from tests.unit.release.world import SERVICE, claimed
 
 
 @pytest.fixture
 def world():
-    made = World()
-    adopt(made.ports(), "tests", "begin", "1")
-    made.release = plan(made.ports(), request())
-    made.runs[Color.GREEN] = "2"
-    return made
+    return claimed()
 
 
 def shifted(world, share=10):

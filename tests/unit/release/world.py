@@ -12,7 +12,8 @@ from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import Deployed
 from bluegreen.core.reading import Health
-from bluegreen.release.plan import Request
+from bluegreen.release.adopt import adopt
+from bluegreen.release.plan import Plan, Request, plan
 from bluegreen.release.ports import Ports
 from tests.rigs.memory import MemoryNode, MemoryRouter, memory_nodes
 
@@ -103,6 +104,7 @@ class World:
     on_roles: Callable[[], None] | None = None
     role_breaks: tuple[str, BaseException] | None = None
     retire_breaks: DeployError | None = None
+    release: Plan = field(init=False, repr=False, compare=False)
 
     def break_role(self, verb: str, color: Color) -> None:
         """Let the next stop or start fail once, or kill its caller, where a test says so."""
@@ -135,6 +137,15 @@ class World:
 
     def splits(self) -> set[str]:
         return {str(node.split) for node in self.nodes}
+
+
+def claimed() -> World:
+    """A world that a release has claimed, with its version on green."""
+    made = World()
+    adopt(made.ports(), "tests", "begin", "1")
+    made.release = plan(made.ports(), request())
+    made.runs[Color.GREEN] = "2"
+    return made
 
 
 def request(run: str = "run-1", version: str = "2", **more: object) -> Request:
