@@ -6,14 +6,15 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from demo.processes import LOOPBACK, Process, port_taken_by, require_free, tail, wait_until
+from demo.processes import LOOPBACK, Process, require_free, wait_until
+from demo.proxy import START_TIMEOUT_S, ProxyNode
 
 COLORS = ("blue", "green")
-_START_TIMEOUT_S = 15.0
 # The kernel allows 107 characters; HAProxy first binds `<path>.<pid>.tmp`.
 _LONGEST_SOCKET_PATH = 92
 
@@ -65,12 +66,15 @@ def worker_pid(socket_path: Path) -> int | None:
 
 
 @dataclass
-class HAProxyNode:
+class HAProxyNode(ProxyNode):
     """One router node of one service, run as master and worker.
 
     The fields are the configuration: change them, then `reload()`. `start()` and `reload()` write the file from
     them, or write `config_text` as it is. `without` takes lines away, to break a node on purpose.
     """
+
+    kind: ClassVar[str] = "HAProxy"
+    error: ClassVar[type[RuntimeError]] = HAProxyError
 
     name: str
     workdir: Path
@@ -116,21 +120,9 @@ class HAProxyNode:
         return self.workdir / self.name / "haproxy.log"
 
     @property
-    def entry(self) -> str:
-        """Where users reach the service through this node."""
-        return f"{LOOPBACK}:{self.entry_port}"
-
-    @property
     def running(self) -> bool:
         """Whether the master lives and a worker answers."""
         return self._process is not None and self._process.alive and worker_pid(self.socket) is not None
-
-    @property
-    def pid(self) -> int:
-        """The master's process id."""
-        if self._process is None:
-            raise HAProxyError(f"node {self.name} was never started")
-        return self._process.pid
 
     def catalog(self) -> dict[str, str]:
         """The node in a service file."""
@@ -184,7 +176,7 @@ class HAProxyNode:
         command = [haproxy_binary(self.binary), "-W", "-S", f"{self.master_socket},mode,600", "-f", self.config_path]
         self._process = Process(command, self.log_path).start()
         _wait_for_worker(self._process, self.socket, f"HAProxy node {self.name}")
-        self._wait_for(self._master_is_ready, "the master is ready")
+        self.wait_for(self._master_is_ready, "the master is ready")
         return self
 
     def reload(self) -> None:
@@ -194,45 +186,25 @@ class HAProxyNode:
         if self._process is None or not self._process.alive or old is None:
             raise HAProxyError(f"node {self.name} does not run, so it cannot be reloaded")
         # Not SIGUSR2: a master that has just started loses it. The socket is answered when the master is ready.
-        told = admin(self.master_socket, "reload", _START_TIMEOUT_S)
+        told = admin(self.master_socket, "reload", START_TIMEOUT_S)
         if "Success=0" in told:
             raise HAProxyError(f"node {self.name} was not reloaded:\n{told}")
         # Both workers may accept for a moment: the new one has taken over when it answers several times in a row.
-        self._wait_for(
+        self.wait_for(
             lambda: all(worker_pid(self.socket) not in (None, old) for _ in range(3)),
             "the new worker answers",
         )
-        self._wait_for(self._master_is_ready, "the master is ready after the reload")
+        self.wait_for(self._master_is_ready, "the master is ready after the reload")
 
-    def kill(self) -> None:
-        """The node dies: SIGKILL to master and workers; return when the entry is closed."""
-        if self._process is not None:
-            self._process.kill()
-            self._wait_for_end()
-
-    def stop(self) -> None:
-        """SIGTERM, which ends HAProxy at once; nothing happens when it does not run."""
-        if self._process is not None and self._process.alive:
-            self._process.stop()
-            self._wait_for_end()
-
-    def _wait_for_end(self) -> None:
-        # Only the master is our child; the workers may need a moment longer to be gone.
-        self._wait_for(
-            lambda: worker_pid(self.socket) is None and port_taken_by(self.entry_port) is None, "its workers are gone"
-        )
+    def gone(self) -> bool:
+        """Whether nobody serves the entry, and no worker answers."""
+        return worker_pid(self.socket) is None and super().gone()
 
     def _master_is_ready(self) -> bool:
         try:
             return " worker " in admin(self.master_socket, "show proc")
         except OSError:
             return False
-
-    def _wait_for(self, predicate: Callable[[], bool], what: str) -> None:
-        try:
-            wait_until(predicate, _START_TIMEOUT_S, f"HAProxy node {self.name}: {what}")
-        except TimeoutError as error:
-            raise HAProxyError(f"{error}; its log ends with:\n{tail(self.log_path)}") from error
 
     def _global(self) -> list[str]:
         lines = [
@@ -426,7 +398,7 @@ def _wait_for_worker(process: Process, socket_path: Path, what: str) -> None:
         return worker_pid(socket_path) is not None
 
     try:
-        wait_until(answers, _START_TIMEOUT_S, f"{what} answers on {socket_path}; its log: {process.log}")
+        wait_until(answers, START_TIMEOUT_S, f"{what} answers on {socket_path}; its log: {process.log}")
     except TimeoutError:
         process.kill()
         raise

@@ -6,17 +6,17 @@ import os
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from demo.processes import LOOPBACK, Process, port_taken_by, require_free, tail, wait_until
+from demo.processes import LOOPBACK, Process, port_taken_by, require_free, tail
+from demo.proxy import ProxyNode
 
 KEEPALIVE_MIN_S = 5
 """How long an idle client keeps its old worker after a reload, at most: until then it may get the old color."""
-_START_TIMEOUT_S = 15.0
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -48,12 +48,15 @@ def answers(url: str) -> str:
 
 
 @dataclass
-class NginxNode:
+class NginxNode(ProxyNode):
     """One router node of one service, run as master and workers.
 
     The fields are the configuration: change them, then `reload()`. `start()` and `reload()` write the file from
     them, or write `config_text` as it is. `without` takes lines away, to break a node on purpose.
     """
+
+    kind: ClassVar[str] = "nginx"
+    error: ClassVar[type[RuntimeError]] = NginxError
 
     name: str
     workdir: Path
@@ -102,11 +105,6 @@ class NginxNode:
         return f"http://{LOOPBACK}:{self.status_port}/{self.service}"
 
     @property
-    def entry(self) -> str:
-        """Where users reach the service through this node."""
-        return f"{LOOPBACK}:{self.entry_port}"
-
-    @property
     def command(self) -> list[str]:
         """How this nginx is called."""
         return [nginx_binary(self.binary), "-p", str(self.folder), "-c", str(self.config_path)]
@@ -115,13 +113,6 @@ class NginxNode:
     def running(self) -> bool:
         """Whether the master lives and a worker answers."""
         return self._process is not None and self._process.alive and bool(answers(self.status))
-
-    @property
-    def pid(self) -> int:
-        """The master's process id."""
-        if self._process is None:
-            raise NginxError(f"node {self.name} was never started")
-        return self._process.pid
 
     def catalog(self) -> dict[str, Any]:
         """The node in a service file."""
@@ -184,7 +175,7 @@ class NginxNode:
         self.write_config()
         self.check_config()
         self._process = Process([*self.command, "-g", "daemon off;"], self.log_path).start()
-        self._wait_for(self._listens, "a worker listens")
+        self.wait_for(self._listens, "a worker listens")
         return self
 
     def reload(self) -> None:
@@ -193,7 +184,7 @@ class NginxNode:
         self.check_config()
         old = set(self.current_workers())
         subprocess.run([*self.command, "-s", "reload"], check=True, capture_output=True, timeout=30)
-        self._wait_for(lambda: (now := set(self.current_workers())) and not now & old, "new workers have taken over")
+        self.wait_for(lambda: (now := set(self.current_workers())) and not now & old, "new workers have taken over")
 
     def current_workers(self) -> list[int]:
         """Process ids of the workers that take new connections."""
@@ -208,31 +199,10 @@ class NginxNode:
                 said[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text()
         return {pid: title for pid, title in said.items() if title.startswith("nginx: worker")}
 
-    def kill(self) -> None:
-        """The node dies: SIGKILL to master and workers; return when the entry is closed."""
-        if self._process is not None:
-            self._process.kill()
-            self._wait_for_end()
-
-    def stop(self) -> None:
-        """SIGTERM, which ends nginx at once; nothing happens when it does not run."""
-        if self._process is not None and self._process.alive:
-            self._process.stop()
-            self._wait_for_end()
-
     def _listens(self) -> bool:
         if self._process is not None and not self._process.alive:
             raise NginxError(f"node {self.name} ended; its log ends with:\n{tail(self.log_path)}")
         return port_taken_by(self.entry_port) is not None and len(self.current_workers()) == self.workers
-
-    def _wait_for_end(self) -> None:
-        self._wait_for(lambda: port_taken_by(self.entry_port) is None, "its workers are gone")
-
-    def _wait_for(self, predicate: Callable[[], object], what: str) -> None:
-        try:
-            wait_until(predicate, _START_TIMEOUT_S, f"nginx node {self.name}: {what}")
-        except TimeoutError as error:
-            raise NginxError(f"{error}; its log ends with:\n{tail(self.log_path)}") from error
 
     def _main(self) -> list[str]:
         return [
