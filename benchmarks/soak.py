@@ -21,7 +21,7 @@ from demo.shop import ROOT, Shop
 from demo.stack import SLEEPERS, Stack, running, side_by_side
 
 ROUTERS = {"shop": "haproxy", "pay": "nginx"}
-WATCH_S = 2.0
+WATCH_S = 5.0
 RATE = 150
 RUN_WITHIN_S = 180.0
 WHOLE_S = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -10,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bluegreen.cli.main import main
 from demo.airflow import COMPONENTS, AirflowStack
 from demo.load import Load, LoadProcess
 from demo.processes import LOOPBACK, wait_until
@@ -24,9 +27,13 @@ from demo.shop import BAD, LOAD_PATHS, ROOT, Shop
 from demo.stack import SLEEPERS
 from tests.rigs.webhook import Webhook
 
-# The proof asks for this path: slow enough that a canary task can be caught while it runs.
-PROOF_PATH = "/slow?seconds=0.1"
 LEASE = "6s"
+WATCH_S = 2
+RATE = 150
+# 10 % of the load in a watch are 30 requests: fewer than five of them are never seen, fewer than 20 now and then.
+RULES = [{"type": "threshold", "metric": "error_rate", "max": 5, "min_requests": 5}]
+# A proof that asks for this path is slow enough that a canary task can be caught while it runs.
+SLOW_PROOF = {"entry": {"url": "http://shop.test/", "path": "/slow?seconds=0.1"}}
 
 
 def pytest_collection_modifyitems(items):
@@ -68,8 +75,15 @@ class Stack:
         ]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
+    def said(self, *arguments: str) -> tuple[int, str, str]:
+        """Run the command in this process, which is a second faster: exit code, output, errors."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(["--services", str(self.shop.services_folder), *arguments])
+        return code, out.getvalue(), err.getvalue()
+
     def status(self) -> dict[str, Any]:
-        return json.loads(self.bluegreen("status", self.shop.name, "--json").stdout)[0]
+        return json.loads(self.said("status", self.shop.name, "--json")[1])[0]
 
     def phase(self) -> str:
         return self.status()["stamp"]["phase"]
@@ -103,14 +117,22 @@ class Stack:
                 if run["state"] in ("running", "queued"):
                     self.api.mark_run(dag, run["dag_run_id"], "failed")
         wait_until(lambda: not self._running(), 60, "all runs to end")
-        self.bluegreen("restore", self.shop.name, "--reason", "a test begins")
-        self.shop.write_service_file(**SERVICE_CHANGES)
-        live = self.status()["live"]
-        assert live, self.status()
-        version = self.version()
-        self.shop.deploy(live, version)
-        done = self.bluegreen("adopt", self.shop.name, "--version", version, "--reason", "a test begins")
-        assert done.returncode == 0, done.stderr
+        self.said("restore", self.shop.name, "--reason", "a test begins")
+        self.write()
+        status = self.status()
+        live = status["live"]
+        assert live, status
+        runs = status["deployed"][live]
+        version = runs["version"]
+        if not runs["ready"] == runs["total"] > 0:
+            version = self.version()
+            self.shop.deploy(live, version)
+        code, _, err = self.said("adopt", self.shop.name, "--version", version, "--reason", "a test begins")
+        assert code == 0, err
+
+    def write(self, **changes: Any) -> None:
+        """Write the service file as every test begins with it; ``changes`` replace whole sections."""
+        self.shop.write_service_file(**{"notify": {"webhook": "shop_hook"}} | changes)
 
     def _running(self) -> list[str]:
         dags = (self.dag, f"rollback__{self.shop.name}", "sleepers")
@@ -131,7 +153,17 @@ class Run:
         return self.stack.api.tasks(self.stack.dag, self.run_id)
 
     def reaches(self, task: str, *states: str, within: float = 90) -> None:
-        wait_until(lambda: self.tasks().get(task) in states, within, f"{task} to be {states} in {self.run_id}", 0.05)
+        """Wait for a task's state; a run that ends without it is told at once, with its note."""
+
+        def reached() -> bool:
+            state = self.stack.api.run(self.stack.dag, self.run_id)["state"]
+            tasks = self.tasks()
+            if tasks.get(task) in states:
+                return True
+            assert state in ("queued", "running"), f"{task} never was {states}: {self.note()}, {tasks}"
+            return False
+
+        wait_until(reached, within, f"{task} to be {states} in {self.run_id}", 0.05)
 
     def ended(self, within: float = 120) -> str:
         return self.stack.api.wait_run(self.stack.dag, self.run_id, within)["state"]
@@ -146,24 +178,19 @@ class Run:
         return self.stack.api.task_log(self.stack.dag, self.run_id, task)
 
 
-SERVICE_CHANGES: dict[str, Any] = {}
-
-
 @pytest.fixture(scope="session")
 def whole_stack():
     work = Path(tempfile.mkdtemp(prefix="bluegreen-system-"))
     dags = work / "dags"
     shutil.copytree(ROOT / "dags", dags)
     (dags / "sleepers.py").write_text(SLEEPERS)
-    shop = Shop(work / "shop", canary=3, watch=3, more={"lease": LEASE})
-    SERVICE_CHANGES["entry"] = {"url": "http://shop.test/", "path": PROOF_PATH}
-    SERVICE_CHANGES["notify"] = {"webhook": "shop_hook"}
+    shop = Shop(work / "shop", canary=WATCH_S, watch=WATCH_S, more={"lease": LEASE, "rules": RULES})
     hook = Webhook()
     environment = {"BLUEGREEN_SERVICES": str(shop.services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
     environment["AIRFLOW_CONN_SHOP_HOOK"] = json.dumps({"conn_type": "generic", "password": hook.url})
     airflow = AirflowStack(work / "airflow", dags, ROOT / "plugins", env=environment)
     targets = [(LOOPBACK, node.entry_port) for node in shop.nodes]
-    load = LoadProcess(Load(targets, host_header="shop.test", connections=10, rate=100, paths=LOAD_PATHS), work)
+    load = LoadProcess(Load(targets, host_header="shop.test", connections=10, rate=RATE, paths=LOAD_PATHS), work)
     try:
         hook.__enter__()
         shop.start()

@@ -31,8 +31,7 @@ def asks(stack):
     def write(concurrent="queue", deploy=None, **gates):
         service = stack.shop.service()
         release = service["release"] | {"approvals": gates, "concurrent": concurrent}
-        entry = {"url": "http://shop.test/", "path": "/slow?seconds=0.1"}
-        stack.shop.write_service_file(entry=entry, release=release, deploy=service["deploy"] | (deploy or {}))
+        stack.write(release=release, deploy=service["deploy"] | (deploy or {}))
         wanted = {TASKS[gate] for gate in gates}
         wait_until(lambda: set(stack.api.task_ids(stack.dag)) & set(TASKS.values()) == wanted, 60, "the DAG to ask")
         runs = 1 if concurrent == "queue" else 2

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from demo.processes import wait_until
+from tests.system.conftest import SLOW_PROOF
 
 
 def truthful(stack, run, before, ends=("success", "failed")):
@@ -33,6 +34,7 @@ def before(stack):
 
 
 def in_canary(stack, **params):
+    stack.write(**SLOW_PROOF)
     run = stack.release(**params)
     run.reaches("canary_1", "running")
     return run
@@ -214,6 +216,6 @@ def test_the_service_file_is_broken_by_an_edit(stack, before):
     wait_until(lambda: stack.phase() == "restored", 60, "the guardian to restore")
     assert stack.status()["live"] == before[0]
     wait_until(lambda: any("canaries" in text for text in stack.api.import_errors().values()), 30, "the import error")
-    stack.shop.write_service_file(entry={"url": "http://shop.test/", "path": "/slow?seconds=0.1"})
+    stack.write()
     wait_until(lambda: not stack.api.import_errors(), 30, "the mended file")
     truthful(stack, run, before, ["failed"])

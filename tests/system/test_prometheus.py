@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 
 from tests.rigs.prometheus import BINARY, LOGIN, PASSWORD, PrometheusRig
-from tests.system.conftest import SERVICE_CHANGES
 
 pytestmark = [
     pytest.mark.prometheus,
@@ -34,7 +33,7 @@ def asking(stack, prometheus):
     prometheus.reset()
     told = {"type": "prometheus", "url": prometheus.url, "connection": "metrics", "interval": "500ms"}
     release = stack.shop.service()["release"] | {"rules": RULES}
-    stack.shop.write_service_file(**SERVICE_CHANGES, evidence=told, release=release)
+    stack.write(evidence=told, release=release)
     return stack
 
 

@@ -25,7 +25,7 @@ def before(stack):
 def write(stack, deploy=None, **release):
     sections = stack.shop.service()
     changes = {"deploy": sections["deploy"] | (deploy or {}), "release": sections["release"] | release}
-    stack.shop.write_service_file(entry={"url": "http://shop.test/", "path": "/slow?seconds=0.1"}, **changes)
+    stack.write(**changes)
 
 
 def retires_of(stack, run):
