@@ -26,7 +26,7 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n 3 -m "not system"
-	$(BIN)/python -m pytest -m system
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m system
 endif
 
 lint: install ## ruff, mypy, import-linter, the catalog, DAG integrity

@@ -64,10 +64,6 @@ class AirflowApi:
         body = {"state": state} | ({"note": note} if note is not None else {})
         return self.patch(_path("dags", dag_id, "dagRuns", run_id), body)
 
-    def set_note(self, dag_id: str, run_id: str, note: str) -> dict[str, Any]:
-        """Write the run's note."""
-        return self.patch(_path("dags", dag_id, "dagRuns", run_id), {"note": note})
-
     def note(self, dag_id: str, run_id: str) -> str:
         """The run's note; empty if there is none."""
         return self.run(dag_id, run_id)["note"] or ""

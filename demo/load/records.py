@@ -1,4 +1,4 @@
-"""Every request of a load: when, how long, what came back; exact percentiles and the run in slices of time."""
+"""Every request of a load: when, how long, what came back; and exact percentiles."""
 
 from __future__ import annotations
 
@@ -27,15 +27,6 @@ class Record(NamedTuple):
     status: int
     series: int
     failure: str
-
-
-class Bucket(NamedTuple):
-    """What started in one slice of time."""
-
-    start: float
-    requests: int
-    failed: int
-    p99_ms: float
 
 
 class Records:
@@ -82,19 +73,6 @@ class Records:
     def p99_ms(self, windows: Iterable[Window] | None = None) -> float | None:
         """99 % of the requests that started in the windows took at most this long."""
         return self.percentile_ms(99, windows)
-
-    def timeline(self, bucket_s: float = 0.1) -> list[Bucket]:
-        """The run in slices of time, by the requests' start; slices without requests are left out."""
-        latencies: dict[int, array[float]] = {}
-        failed: dict[int, int] = {}
-        for one in self:
-            number = math.floor(one.start / bucket_s)
-            latencies.setdefault(number, array("f")).append(one.latency_s)
-            failed[number] = failed.get(number, 0) + bool(one.failure)
-        return [
-            Bucket(number * bucket_s, len(some), failed[number], _percentile_ms(some, 99) or 0.0)
-            for number, some in sorted(latencies.items())
-        ]
 
 
 def _percentile_ms(latencies_s: Sequence[float], percent: float) -> float | None:
