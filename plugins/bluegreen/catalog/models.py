@@ -57,6 +57,11 @@ class HAProxyNode(Section):
     )
     map: Path = Field(description="the service's map file as haproxy.cfg names it")
     file: Path | None = Field(None, description="the same file as seen from here, where it is mounted elsewhere")
+    config: Path | None = Field(
+        None,
+        description="haproxy.cfg on that host; `check` and `lines` read it",
+        examples=["/etc/haproxy/haproxy.cfg"],
+    )
     entry: HostPort = Field(description="where proof requests reach this node")
     ssh: Ssh | None = Field(None, description="where HAProxy runs; socket and map are then as seen on that host")
 
@@ -91,6 +96,9 @@ class NginxNode(Section):
         None,
         description="program and arguments that reload it; by default the command with -s reload",
         examples=[["systemctl", "reload", "nginx"]],
+    )
+    config: Path | None = Field(
+        None, description="nginx.conf on that host; `lines` reads it", examples=["/etc/nginx/nginx.conf"]
     )
     ssh: Ssh | None = Field(None, description="where nginx runs; paths and the status location are then as there")
 

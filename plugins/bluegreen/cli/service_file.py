@@ -6,12 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import typer
 import yaml
 
 from bluegreen.catalog.schema import FIRST_LINE
+from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
+from bluegreen.routers.existing import Existing
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ _REMARKS = {
     "include": "what nginx.conf includes; all services of one nginx in one folder",
     "status": "answers what a worker runs by",
     "log": "the counters come from it",
+    "config": "`check` and `lines` read it",
 }
+PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,56 @@ class NodeAnswer:
 
 
 @dataclass(frozen=True)
+class Found:
+    """
+    An existing configuration on this host.
+
+    :param kind: of the router
+    :param file: haproxy.cfg or nginx.conf
+    :param said: what it says
+    """
+
+    kind: str
+    file: Path
+    said: Existing
+
+    def with_config(self, node: NodeAnswer) -> NodeAnswer:
+        """Return a node that the user named, with the file."""
+        return NodeAnswer(node.name, {**node.fields, "config": str(self.file)})
+
+    def node(self, service: str, entry: str) -> NodeAnswer:
+        """Return this host as the only node, with files in the usual places."""
+        scheme = urlsplit(entry).scheme
+        address = f"127.0.0.1:{self.said.ports.get(scheme) or PORTS.get(scheme, 80)}"
+        folder = self.file.parent / "bluegreen"
+        fields = {"config": str(self.file), "entry": address}
+        if self.kind == "nginx":
+            fields |= {"include": f"{folder}/{service}.conf", "status": f"http://127.0.0.1:9145/{service}"}
+            fields |= {"log": f"/var/log/nginx/{service}-bluegreen.log"}
+        else:
+            fields |= {"socket": self.said.socket or "/run/haproxy/admin.sock", "map": f"{folder}/{service}.map"}
+        return NodeAnswer("lb1", fields)
+
+
+def existing(kind: str, file: Path, backends: str | None) -> Found:
+    """
+    Read an existing configuration.
+
+    :param backends: blue's and green's name in it with a comma between, or None
+    :raises ReleaseRefused: it cannot be told which of it is meant
+    """
+    from bluegreen.routers import haproxy_existing, nginx_existing  # noqa: PLC0415 - --help needs none of it
+
+    names = [name.strip() for name in (backends or "").split(",")]
+    if backends is not None and (len(names) != 2 or not all(names)):
+        raise ReleaseRefused(f"found {backends!r}", part="--backends", next_step="write two names: BLUE,GREEN")
+    named = dict(zip(Color, names, strict=True)) if backends else {}
+    text = file.read_text(encoding="utf-8")
+    said = nginx_existing.read(str(file), named) if kind == "nginx" else haproxy_existing.read(text, str(file), named)
+    return Found(kind, file.resolve(), said)
+
+
+@dataclass(frozen=True)
 class Answers:
     """
     What only the user knows.
@@ -87,6 +142,8 @@ class Answers:
     :param nodes: the router's
     :param blue: addresses of blue's servers
     :param green: addresses of green's servers
+    :param backends: how the router's configuration calls each color's servers
+    :param health: path of their health
     """
 
     name: str
@@ -95,20 +152,35 @@ class Answers:
     nodes: Sequence[NodeAnswer]
     blue: Sequence[str]
     green: Sequence[str]
+    backends: Mapping[Color, str]
+    health: str
 
     @classmethod
     def asked(
-        cls, name: str, router: str, entry: str, nodes: Sequence[str], blue: Sequence[str], green: Sequence[str]
+        cls,
+        name: str,
+        router: str,
+        entry: str,
+        nodes: Sequence[str],
+        blue: Sequence[str],
+        green: Sequence[str],
+        found: Found | None,
     ) -> Answers:
-        """Take what the options said, and ask for the rest."""
-        kind = KINDS[router]
+        """Take what the options said, then what the existing configuration says, and ask for the rest."""
+        kind, said = KINDS[router], found.said if found else None
+        entry = entry or _ask("--entry", "Address that users reach it by (URL)")
+        named = [node_of(one, kind) for one in nodes]
+        if found:
+            named = [found.with_config(one) for one in named] or [found.node(name, entry)]
         return cls(
             name,
             router,
-            entry=entry or _ask("--entry", "Address that users reach it by (URL)"),
-            nodes=[node_of(one, kind) for one in nodes or [_ask("--node", f"First node ({kind.form})")]],
-            blue=blue or [_ask("--blue", "First server of blue (URL)")],
-            green=green or [_ask("--green", "First server of green (URL)")],
+            entry=entry,
+            nodes=named or [node_of(_ask("--node", f"First node ({kind.form})"), kind)],
+            blue=blue or (said.servers[Color.BLUE] if said else [_ask("--blue", "First server of blue (URL)")]),
+            green=green or (said.servers[Color.GREEN] if said else [_ask("--green", "First server of green (URL)")]),
+            backends=said.backends if said else {color: f"{name}-{color}" for color in Color},
+            health=(said.health if said else None) or "/health",
         )
 
 
@@ -147,6 +219,8 @@ def service_file(answers: Answers) -> str:
         nodes="\n".join(_node(node, kind) for node in answers.nodes),
         blue=_yaml(list(answers.blue)),
         green=_yaml(list(answers.green)),
+        backends={color: _yaml(name) for color, name in answers.backends.items()},
+        health=_yaml(answers.health),
     )
 
 
@@ -166,10 +240,12 @@ def write_new(path: Path, text: str) -> None:
 
 def _node(node: NodeAnswer, kind: Kind) -> str:
     lines = [f"name: {_yaml(node.name)}"]
-    for key in sorted(kind.spec, key=lambda key: key == "entry"):  # the entry last
+    for key in [*(key for key in kind.spec if key != "entry"), "config", "entry"]:
         remark = f" # {_REMARKS[key]}" if key in _REMARKS else ""
         if key in node.fields:
             lines.append(f"{key}: {_yaml(node.fields[key])}{remark}")
+        elif key == "config":
+            lines.append(f"# config: /etc/{kind.file.split('.')[0]}/{kind.file}{remark}")
         else:
             lines.append(f"# {key}: …{remark}, where it is mounted elsewhere")
     return "    - " + "\n      ".join(lines)
@@ -212,8 +288,8 @@ router:
   nodes: # written in this order; {hint}
 {nodes}
   backends: # as {file} calls them
-    blue: {plain}-blue
-    green: {plain}-green
+    blue: {backends[blue]}
+    green: {backends[green]}
 
 # The servers of each color, reached directly.
 colors:
@@ -223,7 +299,7 @@ colors:
     targets: {green}
 
 health:
-  path: /health
+  path: {health}
   status: 200
   version: version # JMESPath of the version in the JSON answer; null when it says none
 
@@ -244,7 +320,7 @@ prewarm:
 
 # One request to every target of the idle color, and what its answer must be.
 smoke:
-  - path: /health
+  - path: {health}
     status: 200
     max_latency: 1s
 

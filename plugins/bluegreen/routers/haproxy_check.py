@@ -66,6 +66,7 @@ class HAProxyCheck(NodeCheck):
                 yield from self._state()
         except Trouble as trouble:
             yield self.finding(f"socket-{trouble.kind}", trouble.fact, trouble.mend)
+            yield from self._unasked()
         with suppress(Trouble):  # a host that cannot be asked was said already
             for fact, mend in self.place.call("unwritable", config=self.config):
                 yield self.finding("map-file-not-writable", fact, mend)
@@ -139,12 +140,25 @@ class HAProxyCheck(NodeCheck):
         """Check each file with a line that uses the map; tell whether there is any."""
         listed = [line for line in self._ask("show map").splitlines() if f"({self.node.map})" in line]
         places = re.findall(r"at file '([^']*)' line (\d+)", " ".join(listed))
-        if not places:
+        if not places and self.node.config:
+            yield from self._file(self.node.config, [])
+        elif not places:
             fact = f"no line of the configuration uses the map {self.node.map}"
             yield self.finding("routing-lines-missing", fact, haproxy_config.lines_to_add(self.service, self.router))
         for path in dict.fromkeys(path for path, _ in places):
             yield from self._file(Path(path), [int(line) for file, line in places if file == path])
         return bool(places)
+
+    def _unasked(self) -> Iterator[Finding]:
+        """Say what the file tells of the same things, where HAProxy itself cannot be asked."""
+        path = self.node.config
+        text = self.place.call("text", path=str(path)) if path else None
+        if path is None or text is None:
+            return
+        header = self.entry.color_header if self.entry else "X-Release-Color"
+        for fault in haproxy_config.standing_faults(text, self.node.socket, self.router.backends, header):
+            yield self._fault(fault, path)
+        yield from self._file(path, [])
 
     def _file(self, path: Path, lines: Sequence[int]) -> Iterator[Finding]:
         local = self.node.socket.startswith(("/", "127.", "localhost:", "[::1]"))
@@ -158,9 +172,12 @@ class HAProxyCheck(NodeCheck):
             fact = f"{path} was changed after HAProxy had read it: the map is not in line {', '.join(map(str, lines))}"
             yield self.finding("configuration-not-loaded", fact, "reload HAProxy, then check again", "warning")
         for fault in haproxy_config.routing_faults(text, self.service, str(self.node.map), self.router.backends):
-            level: Level = "warning" if fault.code == "reload-not-hitless" else "error"
-            where = f"{path}:{fault.line}" if fault.line else str(path)
-            yield self.finding(fault.code, f"{where}: {fault.fact}", fault.mend, level)
+            yield self._fault(fault, path)
+
+    def _fault(self, fault: haproxy_config.Fault, path: Path) -> Finding:
+        level: Level = "warning" if fault.code in ("reload-not-hitless", "no-health-check") else "error"
+        where = f"{path}:{fault.line}" if fault.line else str(path)
+        return self.finding(fault.code, f"{where}: {fault.fact}", fault.mend, level)
 
     def _ask(self, command: str) -> str:
         return str(self.place.call("ask", config=self.config, command=command))

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from bluegreen.catalog.models import HAProxyRouter
 from bluegreen.core.colors import Color
 
+ADMIN = r"stats socket (\S+) .*\blevel admin\b"
+"""A line of ``global`` that opens the socket that releases need."""
+_BY_MAP = re.compile(r"\b(path|pathq|base|url)\b[^\]]*,map(_str)?\(")
 _SECTIONS = re.compile(
     r"(global|defaults|frontend|backend|listen|userlist|peers|resolvers|mailers|program|ring|cache|http-errors|"
     r"fcgi-app|log-forward|crt-store|traces)\b"
@@ -23,11 +26,18 @@ class Section:
     :param kind: ``frontend``, ``defaults`` …
     :param name: empty for ``global`` and most ``defaults``
     :param lines: line number and text without comment, both as in the file
+    :param line: number of its head
     """
 
     kind: str
     name: str
     lines: list[tuple[int, str]] = field(default_factory=list)
+    line: int = 0
+
+    @property
+    def last(self) -> int:
+        """The number of its last line that says something."""
+        return self.lines[-1][0] if self.lines else self.line
 
     def says(self, pattern: str) -> bool:
         """Tell whether a line begins with the pattern."""
@@ -40,7 +50,7 @@ def sections(text: str) -> list[Section]:
     for number, line in enumerate(text.splitlines(), start=1):
         words = re.sub(r"(?<!\\)#.*", "", line).split()
         if words and _SECTIONS.fullmatch(words[0]):
-            found.append(Section(words[0], " ".join(words[1:2])))
+            found.append(Section(words[0], " ".join(words[1:2]), line=number))
         elif words:
             found[-1].lines.append((number, " ".join(words)))
     return found
@@ -74,6 +84,7 @@ defaults
     # without it a reload resets idle keep-alive connections
     option idle-close-on-response
 
+# the frontend that users reach: its name, bind and other lines stay as they are
 frontend {service}
     # where the frontend has other services, too: `use_backend {blue}` with its condition instead of the last line
     {routing}
@@ -130,6 +141,10 @@ def routing_faults(text: str, service: str, map_path: str, backends: dict[Color,
     users = [(one, number, line) for one in whole for number, line in one.lines if map_path in line]
     faults = [_other_use(number, line, mend) for _, number, line in users if not _green(line, map_path)]
     ours = [(one, number, line) for one, number, line in users if _green(line, map_path)]
+    others = [(one, *rule) for one in whole for rule in color_rules(one, backends) if _BY_MAP.search(rule[1])]
+    if not ours and not faults:
+        users += others
+        faults = [_other_use(number, line, mend) for _, number, line in others]
     if not ours and not faults:
         faults.append(Fault("routing-lines-missing", 0, f"no line looks `green` up in {map_path}", mend))
     for section, number, line in ours:
@@ -139,12 +154,51 @@ def routing_faults(text: str, service: str, map_path: str, backends: dict[Color,
     return faults + [fault for section in using for fault in _reload_faults(section, whole)]
 
 
+def standing_faults(text: str, socket: str, backends: dict[Color, str], header: str) -> list[Fault]:
+    """Find in the file what HAProxy itself would tell if it could be asked: socket, backends, checks, color headers."""
+    whole = sections(text)
+    faults = []
+    if not any(one.says(ADMIN) for one in whole if one.kind == "global"):
+        line = f"stats socket {_bind(socket)} mode 660 level admin expose-fd listeners"
+        fact = "no `stats socket` at level admin: HAProxy cannot be asked, and no split changes without a reload"
+        faults.append(Fault("no-admin-socket", 0, fact, f"add `{line}` to global, and reload"))
+    known = {one.name: one for one in whole if one.kind in ("backend", "listen")}
+    for color, name in backends.items():
+        if name not in known:
+            fact = f"there is no backend {name} for {color}, only {', '.join(known) or 'none'}"
+            faults.append(Fault("unknown-backend", 0, fact, "write router.backends as haproxy.cfg names them"))
+        else:
+            faults += _backend_faults(known[name], whole, color, header)
+    return faults
+
+
+def _backend_faults(section: Section, whole: Sequence[Section], color: Color, header: str) -> list[Fault]:
+    faults, checks = [], r"default-server .*\bcheck\b"
+    if not (section.says(checks) or defaults_of(section, whole).says(checks)):
+        bare = [line.split()[1] for _, line in section.lines if re.match(r"server (?!.*\bcheck\b)", line)]
+        fact = f"servers of {section.name} without a health check count as ready while they are dead: {', '.join(bare)}"
+        mend = "write `option httpchk GET /health` in the backend and `check` at each server"
+        faults += [Fault("no-health-check", section.line, fact, mend)] if bare else []
+    if not section.says(rf"http-response (set|add)-header {re.escape(header)} {color}\b"):
+        fact = f"backend {section.name} sets no {header}: nothing can be proven"
+        line = f"http-response set-header {header} {color}"
+        faults.append(Fault("color-header-missing", section.line, fact, f"add `{line}` to it"))
+    return faults
+
+
+def color_rules(section: Section, backends: dict[Color, str]) -> list[tuple[int, str]]:
+    """Return a section's rules that send requests to a color, with their line numbers."""
+    names = "|".join(re.escape(name) for name in backends.values())
+    rule = re.compile(rf"(use_backend|default_backend)\b.*(?<![\w.-])({names})(?![\w.-])")
+    return [(number, line) for number, line in section.lines if rule.match(line)]
+
+
 def _green(line: str, map_path: str) -> bool:
     return re.search(rf"str\(green\),map(_str)?(_int)?\({re.escape(map_path)}(,0)?\)", line) is not None
 
 
 def _other_use(number: int, line: str, mend: str) -> Fault:
-    if re.search(r"\b(path|pathq|base|url)\b[^\]]*,map(_str)?\(", line):
+    if _BY_MAP.search(line):
         fact = f"`{line}` compares the whole path with the map's keys: with the key / only / itself would switch"
         return Fault("exact-match-map", number, fact, mend)
     return Fault("map-used-otherwise", number, f"`{line}` does not look up `green`, with 0 as its default", mend)

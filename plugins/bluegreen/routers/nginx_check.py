@@ -16,7 +16,6 @@ from bluegreen.routers.hosted import HostedNode
 from bluegreen.routers.nginx_config import Configuration, Directive
 from bluegreen.routers.node_check import NodeCheck
 
-HITLESS = (1, 27, 4)
 COST = "20 reloads failed 68 of 13,679 requests of 40 kept-alive clients, and none of 14,461 with it"
 """Measured on nginx 1.31.3 at 1,500 and 200 requests a second; Debian's 1.22: 40 of 13,805 (docs/operations.md)."""
 _PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
@@ -66,7 +65,7 @@ class NginxCheck(NodeCheck):
             yield self.finding("include-file", fact, nginx_include.INITIAL)
         if dump["broken"]:
             yield self._broken(dump["broken"])
-        else:
+        if dump["text"]:
             yield from self._configuration(Configuration.of(dump["text"]), dump["version"])
 
     def _file(self) -> Iterator[Finding]:
@@ -91,6 +90,8 @@ class NginxCheck(NodeCheck):
         if "weight=0" in words:
             mend = "write `down` at a server that is to get nothing; a color's share is for split_clients to say"
             return self.finding("weight-0", f"{words}: nginx knows no weight of 0, and takes no reload", mend)
+        if 'no "events" section' in words:
+            return self.finding("events-missing", words, "write `events { }` beside http { }: nginx does not start")
         return self.finding("configuration-broken", words, "mend it; until then nginx takes no reload, so no shift")
 
     def _state(self) -> Iterator[Finding]:
@@ -206,10 +207,9 @@ class NginxCheck(NodeCheck):
 
     def _reload(self, place: Directive, version: str) -> Iterator[Finding]:
         lines, wanted = place.inherited("keepalive_min_timeout"), nginx_config.KEEPALIVE_MIN
-        found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", version)
-        old = found is not None and tuple(map(int, found.groups())) < HITLESS
+        found, old = re.search(r"nginx/(\S+)", version), nginx_config.too_old(version)
         if old or not lines or not nginx_config.seconds(lines[-1].args[0]):
-            fact = f"nginx {found[0][6:] if found else ''} without keepalive_min_timeout: each shift resets "
+            fact = f"nginx {found[1] if found else ''} without keepalive_min_timeout: each shift resets "
             fact += f"kept-alive clients that are idle; {COST}"
             mend = f"{'update to nginx 1.27.4 or later, and ' if old else ''}add `keepalive_min_timeout {wanted}s;`"
             yield self.finding("reload-not-hitless", fact, f"{mend} to http {{ }}", "warning")

@@ -15,6 +15,8 @@ from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.routers import nginx_include
 
+HITLESS = (1, 27, 4)
+"""The first nginx that knows ``keepalive_min_timeout``."""
 KEEPALIVE_MIN = 5
 """Seconds that an old worker keeps an idle client after a reload, as the lines recommend."""
 STATUS_TIMEOUT = 1.0
@@ -166,14 +168,7 @@ http {{
         }}
     }}
 
-    # for {status}: one such server for all services
-    server {{
-        listen {listen};
-        location = {path} {{
-            access_log off;
-            return 200 ${name}_status;
-        }}
-    }}
+{server}
 }}
 
 {split} {include} before the first start (where green is live: `* {green};` and split=0%2F100):
@@ -191,7 +186,7 @@ def lines_to_add(service: models.Service, router: models.NginxRouter) -> str:
 
 
 def _lines(service: models.Service, router: models.NginxRouter, nodes: Sequence[models.NginxNode]) -> str:
-    config, status = host_config(service, router, nodes[0]), urlsplit(nodes[0].status)
+    config = host_config(service, router, nodes[0])
     upstreams = [
         f"    upstream {backend} {{\n" + "".join(f"        server {at};\n" for at in addresses_of(urls)) + "    }\n"
         for backend, urls in config["servers"].items()
@@ -205,13 +200,26 @@ def _lines(service: models.Service, router: models.NginxRouter, nodes: Sequence[
         name=service.service.replace("-", "_"),
         header=service.entry.color_header,
         log=config["log"],
-        status=nodes[0].status,
-        listen=status.netloc,
-        path=status.path or "/",
+        server="\n".join(f"    {line}" for line in status_server(service.service, nodes[0].status)),
         split=_SPLIT,
         green=router.backends[Color.GREEN],
         initial=nginx_include.render(config, {"split": "100/0"}),
     )
+
+
+def status_server(service: str, url: str) -> list[str]:
+    """Return the server that says what a worker runs by."""
+    address = urlsplit(url)
+    return [
+        f"# for {url}: one such server for all services",
+        "server {",
+        f"    listen {address.netloc};",
+        f"    location = {address.path or '/'} {{",
+        "        access_log off;",
+        f"        return 200 ${service.replace('-', '_')}_status;",
+        "    }",
+        "}",
+    ]
 
 
 def addresses_of(urls: Sequence[str]) -> list[str]:
@@ -222,6 +230,12 @@ def addresses_of(urls: Sequence[str]) -> list[str]:
 def address_of(text: str, port: int = 80) -> str:
     """Return host and port of a server as an upstream, or a URL, may name it."""
     return text if re.search(r":\d+$", text) or text.startswith("unix:") else f"{text}:{port}"
+
+
+def too_old(version: str) -> bool:
+    """Tell whether what ``nginx -v`` says is older than ``HITLESS``."""
+    found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", version)
+    return found is not None and tuple(map(int, found.groups())) < HITLESS
 
 
 def seconds(text: str) -> float:

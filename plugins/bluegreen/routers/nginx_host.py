@@ -15,7 +15,6 @@ import fcntl
 import http.client
 import os
 import re
-import subprocess
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -23,15 +22,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from bluegreen.hosts import host_files, host_seen, host_stamp
 from bluegreen.hosts.host_files import Trouble, locked, rename, write_beside
-from bluegreen.routers import nginx_include
+from bluegreen.routers import nginx_command, nginx_include
+from bluegreen.routers.nginx_command import dump
 from bluegreen.routers.nginx_include import INCLUDE, INITIAL, Config, Fields, loud, mark_in, parse, render, status_lines
 
 FRESH_ANSWERS = 20
 RELOAD_WITHIN = 10.0
-COMMAND_WITHIN = 30.0
-_BROKEN = re.compile(
-    r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(?P<words>.*?)(?: in (?P<file>/\S+):(?P<line>\d+))?$"
-)
 
 
 class State(NamedTuple):
@@ -87,25 +83,6 @@ def swap(config: Config, version: list[Any], fields: Fields) -> dict[str, Any]:
             _replace(config, before, wanted)
         state = _state(config)
     return _answer(config, state)
-
-
-def dump(config: Config) -> dict[str, str]:
-    """
-    Return the whole configuration as nginx reads it now.
-
-    :returns: version, text (of ``nginx -T``, empty when it is broken), broken (nginx's own words), lost (why our file
-        has no meaning)
-    """
-    lost = ""
-    try:
-        parse(config, host_files.load(_path(config), INCLUDE, INITIAL))
-    except Trouble as trouble:
-        lost = trouble.fact
-    version = _run([*config["command"], "-v"]).stderr
-    done = _run([*config["command"], "-T"])
-    broken = _broken(config, done.stderr).fact if done.returncode else ""
-    text = "" if broken else done.stdout
-    return {"version": version.strip(), "text": text, "broken": broken, "lost": lost}
 
 
 def count(config: Config) -> dict[str, dict[str, Any]]:
@@ -236,10 +213,10 @@ def _replace(config: Config, before: State, wanted: Fields) -> None:
     rename(temporary, path, INCLUDE)
     host_files.checkpoint("renamed")
     try:
-        _require(config, [*config["command"], "-t"])
+        nginx_command.require(config, [*config["command"], "-t"])
         host_files.checkpoint("tested")
         old = before.pids.union(*map(_current_workers, before.pids))
-        _require(config, config.get("reload") or [*config["command"], "-s", "reload"])
+        nginx_command.require(config, config.get("reload") or [*config["command"], "-s", "reload"])
     except Trouble as trouble:
         if way_back:  # whoever mends and reloads nginx puts it in force
             fact = f"the file holds the way back, but nginx does not run by it: {trouble.fact}"
@@ -305,45 +282,7 @@ def _mark(config: Config, before: State, wanted: Fields) -> tuple[int, int]:
     return host_seen.log_end(config["log"]) if wanted.get("phase") == "claimed" or kept == (0, 0) else kept
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    words = " ".join(command)
-    try:
-        return subprocess.run(
-            command, capture_output=True, check=False, text=True, timeout=COMMAND_WITHIN, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired as error:
-        mend = "see what holds it up: an upstream's name that does not resolve?"
-        raise Trouble("refused", f"`{words}` did not end within {COMMAND_WITHIN:g} s", mend) from error
-    except OSError as error:
-        mend = "name nginx's program and its options as `command` of the node"
-        raise Trouble("refused", f"`{words}` cannot be run: {error.strerror}", mend) from error
-
-
-def _require(config: Config, command: list[str]) -> None:
-    done = _run(command)
-    if done.returncode:
-        raise _broken(config, done.stderr or done.stdout)
-
-
-def _broken(config: Config, said: str) -> Trouble:
-    found = next(filter(None, map(_BROKEN.search, said.splitlines())), None)
-    if not found:
-        return Trouble("refused", f"nginx said {said.strip()[-300:]!r}", "see that this user may run it")
-    words = found["words"]
-    if not found["file"]:
-        return Trouble(
-            "refused", f"nginx said: {words}", "mend it, or let a user run it who may: `command` of the node"
-        )
-    where = f"{found['file']}:{found['line']}"
-    with contextlib.suppress(OSError, IndexError):
-        words += f": `{Path(found['file']).read_text(errors='replace').splitlines()[int(found['line']) - 1].strip()}`"
-    if Path(found["file"]).resolve() == _path(config):
-        return Trouble("refused", f"nginx does not take our {INCLUDE}: {where}: {words}", "see `bluegreen check`")
-    fact = f"nginx configuration broken by someone else: {where}: {words}"
-    return Trouble("refused", fact, "let who changed it mend it; until then nginx takes no reload")
-
-
 FUNCTIONS = {"read": read, "swap": swap, "dump": dump, "count": count, "sights": sights, "unwritable": unwritable}
 """What may be called from outside; see ``host_files.answer``."""
-PARTS = (host_seen, nginx_include)
+PARTS = (host_seen, nginx_include, nginx_command)
 """What else of ours a far host needs; see ``hosts.bundle``."""

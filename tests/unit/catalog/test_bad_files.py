@@ -61,7 +61,7 @@ BAD = {
         "      soket: lb1",
         (
             ":10: router.nodes[0].soket: unknown key 'soket'; did you mean 'socket'? "
-            "allowed keys: entry, file, map, name, socket, ssh"
+            "allowed keys: config, entry, file, map, name, socket, ssh"
         ),
     ),
     "a map file here and over SSH": (

@@ -63,10 +63,11 @@ def test_many_calls_share_one_connection_and_one_program(host: Sshd) -> None:
 
 
 def test_nothing_is_connected_to_before_the_first_call(host: Sshd) -> None:
+    before = set(host.sessions())  # of the test before, which may still be ending
     far = place(host)
-    assert host.sessions() == []
+    assert set(host.sessions()) <= before
     far.call("who")
-    assert len(host.programs()) == 1
+    assert len(set(host.programs()) - before) == 1
 
 
 def test_the_programs_own_trouble_comes_back_as_it_is(host: Sshd) -> None:
