@@ -49,9 +49,7 @@ def init(
     out: Out = None,
     services: Folder = None,
 ) -> int:
-    """
-    Write a commented service file; asks for what options and FILE do not say.
-    """
+    """Write a commented service file; ask for what is missing."""
     kind = router or ("nginx" if config and "nginx" in str(config) else "haproxy")
     found = existing(kind, config, backends) if config else None
     answers = Answers.asked(name, kind, entry, node or [], blue or [], green or [], found)
