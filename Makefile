@@ -6,7 +6,7 @@ export PYTHONPATH := plugins:.
 export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
 
 .DEFAULT_GOAL := help
-.PHONY: install demo test lint bench soak lock clean help
+.PHONY: install demo airflow test lint bench soak lock clean help
 
 install: .venv/installed ## make .venv from requirements.lock
 
@@ -20,6 +20,9 @@ install: .venv/installed ## make .venv from requirements.lock
 
 demo: install ## a good release and a bad one, on a real Airflow behind real HAProxy (KEEP=1 leaves all running)
 	$(BIN)/python -m demo.main $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT))
+
+airflow: install ## a real Airflow on include/services, to try your own service with (PORT=8080)
+	$(BIN)/python -m demo.own $(if $(PORT),--port $(PORT))
 
 test: install ## everything, with the reason of each skip; ARGS="-k …" for some of it
 ifdef ARGS

@@ -306,9 +306,9 @@ health:
 # Brings VERSION onto COLOR. SERVICE, EPOCH, RELEASE and TARGETS are in the environment, too; there is no shell.
 deploy:
   type: command
-  command: [/opt/airflow/include/{plain}/deploy.sh]
-  # diagnose: [/opt/airflow/include/{plain}/diagnose.sh] # prints what a person wants to see first
-  # retire: [/opt/airflow/include/{plain}/retire.sh] # stops what runs on COLOR
+  command: [/opt/{plain}/deploy.sh]
+  # diagnose: [/opt/{plain}/diagnose.sh] # prints what a person wants to see first
+  # retire: [/opt/{plain}/retire.sh] # stops what runs on COLOR
   timeout: 10m
   ready_within: 2m # from the command's end to healthy targets
 
