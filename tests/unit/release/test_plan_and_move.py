@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -20,6 +21,7 @@ from bluegreen.core.errors import (
 )
 from bluegreen.core.evidence import Counters, Proof
 from bluegreen.core.ports import Limits
+from bluegreen.core.reading import Health
 from bluegreen.core.stamp import Phase
 from bluegreen.release.adopt import adopt
 from bluegreen.release.deploy import deploy
@@ -29,7 +31,7 @@ from bluegreen.release.plan import dry_run, plan
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
 from bluegreen.release.shift import settle, shift
-from tests.unit.release.world import World, request
+from tests.unit.release.world import MemoryDeployer, World, request
 
 
 @pytest.fixture
@@ -135,6 +137,42 @@ def test_nothing_is_deployed_while_requests_run_on_the_idle_color(world):
     with pytest.raises(DeployError, match="1 requests are still in flight"):
         deploy(world.ports(), release)
     assert world.runs[Color.GREEN] == "0"
+
+
+class Late(MemoryDeployer):
+    """Its targets answer, and the router has fewer of their servers up for now."""
+
+    def deploy(self, color, *words):
+        done = super().deploy(color, *words)
+        self.world.nodes[1].health[color] = Health(self.up, 2)
+        return done
+
+
+def deploys_late(world, up, until):
+    """Deploy over a router whose second node has so many servers up, and both from a time on."""
+    release, begun = plan(world.ports(), request()), world.time
+
+    def wait(seconds):
+        world.wait(seconds)
+        if world.time >= begun + until:
+            world.serve(Color.GREEN, ready=2)
+
+    late = Late(world)
+    late.up = up
+    return deploy(replace(world.ports(), deployer=late, sleep=wait), release)
+
+
+def test_the_routers_own_health_check_is_waited_for(world):
+    deploys_late(world, 0, timedelta(seconds=6))
+    assert "the router has 0 of 2 servers of green up: waiting for its checks" in world.said
+    assert world.ports().router.read().worst_health(Color.GREEN).ready == 2
+
+
+def test_a_color_that_no_node_has_up_gets_no_traffic_and_one_that_is_half_up_goes_on(world):
+    with pytest.raises(NotServing, match="shop: green: the router has none of 2 servers up within 2m, though they ans"):
+        deploys_late(world, 0, timedelta(hours=1))
+    deploys_late(world, 1, timedelta(hours=1))
+    assert "the router has 1 of 2 servers of green up after 2m" in world.said
 
 
 def test_nothing_is_deployed_for_a_release_that_was_stopped(world):
