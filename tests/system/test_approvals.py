@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +16,7 @@ from bluegreen.release.plan import Request, plan
 from bluegreen.release.wiring import ports_for
 from demo.processes import wait_until
 from demo.rest import AirflowApi, ApiError
+from demo.shop import ROOT
 
 TASKS = {"before_canary": "approve_canary", "before_switch": "approve_switch"}
 # Airflow fails a task that is answered in its first second: scripts wait.
@@ -124,8 +128,23 @@ def test_an_answer_of_one_who_may_not_changes_nothing(stack, asks):
             answer(run, "approve_switch", "Approve", user=stranger)
         assert refused.value.status == 403
     assert (run.tasks()["approve_switch"], stack.phase()) == ("awaiting_input", "held")
-    answer(run, "approve_switch", "Approve")
+    answered_as_the_manual_says(run)
     assert run.ended() == "success", run.note()
+    assert left(run, "approve_switch")["comment"] == "looks well"
+
+
+def answered_as_the_manual_says(run):
+    """Run the lines of docs/operations.md for scripts, to the letter."""
+    manual = (ROOT / "docs/operations.md").read_text()
+    block = re.search(r"```sh\n(curl .*?)```", manual, re.DOTALL)[1]
+    api = as_user(run.stack, "release")
+    api.get("dags")
+    token = api._session.headers["Authorization"].removeprefix("Bearer ")
+    told = {"AIRFLOW_URL": run.stack.airflow.url, "RUN": run.run_id, "TOKEN": token}
+    done = subprocess.run(
+        ["bash", "-ec", block], env=os.environ | told, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("state", ["success", "skipped"])

@@ -17,7 +17,7 @@ from bluegreen.routers.nginx_config import Configuration, Directive
 from bluegreen.routers.node_check import NodeCheck
 
 COST = "20 reloads failed 68 of 13,679 requests of 40 kept-alive clients, and none of 14,461 with it"
-"""Measured on nginx 1.31.3 at 1,500 and 200 requests a second; Debian's 1.22: 40 of 13,805 (docs/operations.md)."""
+"""Measured on nginx 1.31.3 at 1,500 and 200 requests a second; Debian's 1.22: 40 of 13,805 (docs/nginx.md)."""
 _PASSES = ("proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass")
 
 

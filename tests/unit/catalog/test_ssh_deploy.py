@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -43,15 +42,6 @@ def test_a_short_section_is_enough():
     assert (service.deploy.order, service.deploy.max_parallel, service.deploy.sudo) == ("parallel", 10, False)
     assert Service.model_validate(service.frozen()) == service
     assert errors(GOOD.replace(COMMAND, SSH)) == []
-
-
-def test_every_key_of_the_manuals_example_is_good():
-    manual = (ROOT / "docs/operations.md").read_text()
-    section = yaml.safe_load(re.search(r"```yaml\n(deploy:\n  type: ssh\n.*?)```", manual, re.DOTALL)[1])
-    colors = {color: {"targets": [f"http://{h}:8080" for h in section["deploy"]["hosts"][color]]} for color in Color}
-    service = Service.model_validate(yaml.safe_load(GOOD) | section | {"colors": colors})
-    assert service.deploy.order == "rolling"
-    assert service.deploy.upload[0].mode == "0644"
 
 
 def test_the_examples_other_deploy_section_is_good():
