@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
 
 from bluegreen.catalog.durations import PATTERN, text
 from bluegreen.catalog.load import load_all, load_service, services_folder
-from bluegreen.catalog.models import Approvals, Release, Service
+from bluegreen.catalog.models import Release, Service
+from bluegreen.dagdocs import GUARDIAN_DOC, RELEASE_DOC, RETIRE_DOC, ROLLBACK_DOC, approvals_doc, task_doc
 from bluegreen.deployers.fence import patience
 from bluegreen.edge import (
     APPROVE_CANARY_TASK,
@@ -40,39 +41,11 @@ from bluegreen.operators.ending import (
 from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
 from bluegreen.operators.traffic import ShiftOperator
 from bluegreen.operators.way_back import GuardOperator, RetireOperator, RollbackNowOperator
-from bluegreen.release.answer import who
 from bluegreen.sensors.watch import WatchSensor
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("release", "rollback", "retire")
 GUARD_EVERY = timedelta(seconds=15)
-
-RELEASE_DOC = """
-### Release {service}
-
-Brings a version to the idle color, tests it, gives it {shares} of the traffic, watches, switches, watches again, and
-settles, or puts the traffic back. The run is green only when the new version is live, proven and settled; the run's
-note says what happened.
-
-{approvals}* Something is wrong and you want the old version **now**: start `rollback__{service}`. It works while this runs,
-  and after it until `retire__{service}` has run.
-* Airflow is broken: `bluegreen status {service}` tells the truth, `bluegreen restore {service} --reason …` puts it back.
-* You know better than a watch: add the XCom `promote` with your reason to it, then mark it success.
-"""
-
-ROLLBACK_DOC = """
-### Roll {service} back
-
-During a release: stop it, and put the traffic back to the color that was live before. After one: go back to the color
-before, while it still runs its version. Refuses, naming what to release instead, when there is nothing to go back to.
-"""
-
-RETIRE_DOC = """
-### Retire {service}'s old color
-
-Ends the way back of the last release, then stops what the idle color still runs. After it `rollback__{service}` refuses.
-{waits}; a run whose release is not the last one any more does nothing.
-"""
 
 
 def release_dags() -> Iterator[DAG]:
@@ -116,7 +89,7 @@ def release_dag(service: Service) -> DAG:
         doc_md=RELEASE_DOC.format(
             service=name,
             shares=", ".join(f"{step.share} %" for step in steps) or "all",
-            approvals=_approvals_doc(service.release.approvals),
+            approvals=approvals_doc(service.release.approvals),
         ),
         params=_release_params(service),
         tags={"release", *service.tags},
@@ -137,7 +110,7 @@ def release_dag(service: Service) -> DAG:
         chain += _traffic(forward, service.release)
         _in_a_row(chain)
         _end(chain[-1], name)
-    return dag
+    return _documented(dag, name)
 
 
 def rollback_dag(service: Service) -> DAG:
@@ -154,7 +127,7 @@ def rollback_dag(service: Service) -> DAG:
         max_active_runs=1,
         **_COMMON,
     ) as dag:
-        RollbackNowOperator(task_id="rollback", service=name)
+        RollbackNowOperator(task_id="rollback", service=name, doc_md=task_doc("rollback_now", name))
     return dag
 
 
@@ -183,7 +156,7 @@ def retire_dag(service: Service) -> DAG:
         **_COMMON,
     ) as dag:
         RetireOperator(task_id="retire", service=name, execution_timeout=_longest_deploy(service))
-    return dag
+    return _documented(dag, name)
 
 
 def guardian_dag() -> DAG:
@@ -191,8 +164,7 @@ def guardian_dag() -> DAG:
     with DAG(
         dag_id="guardian",
         description="Restores services whose lease has run out",
-        doc_md="Restores every service whose lease has run out, and brings nodes that came back up to the truth. "
-        "Keep it unpaused; `bluegreen guard` from cron does the same where Airflow itself may be down.",
+        doc_md=GUARDIAN_DOC,
         schedule=GUARD_EVERY,
         tags={"guardian"},
         default_args=WAY_BACK | {"retries": 0},
@@ -202,7 +174,7 @@ def guardian_dag() -> DAG:
         **_COMMON,
     ) as dag:
         GuardOperator(task_id="guard", execution_timeout=timedelta(minutes=2))
-    return dag
+    return _documented(dag, "")
 
 
 _COMMON: dict[str, Any] = {
@@ -254,12 +226,10 @@ def _longest_deploy(service: Service) -> timedelta:
     return service.release.drain + deploy.timeout + deploy.ready_within + patience(service)
 
 
-def _approvals_doc(approvals: Approvals) -> str:
-    places = (("before the canary", approvals.before_canary), ("before the full switch", approvals.before_switch))
-    lines = [
-        f"* Asked {place}: {who(one)}, for {text(one.deadline)}. No answer is a no." for place, one in places if one
-    ]
-    return "".join(f"{line}\n" for line in lines)
+def _documented(dag: DAG, name: str) -> DAG:
+    for task in dag.tasks:
+        cast("Any", task).doc_md = task_doc(task.task_id, name)  # no task of ours is mapped, where it could not be set
+    return dag
 
 
 def _in_a_row(tasks: Sequence[Any]) -> None:

@@ -40,6 +40,7 @@ def test_every_dag_is_tagged_and_owned_and_described(bag):
         assert dag.tags
         assert dag.doc_md
         assert all(task.owner for task in dag.tasks)
+        assert [task.task_id for task in dag.tasks if not task.doc_md] == []
 
 
 def test_the_steps_stand_in_their_order(bag):

@@ -12,7 +12,8 @@ from airflow.sdk import Context, Param
 from bluegreen.catalog.models import Approval
 from bluegreen.core.errors import NotApproved
 from bluegreen.edge import HOLD_TASK, airflow_errors, connection_secrets, epoch_of, leave_out, need_healthy, plan_of
-from bluegreen.operators.base import BlueGreenOperator, EntryLink, OutcomeLink
+from bluegreen.links import RELEASE_LINKS
+from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.answer import APPROVE, LONGEST_COMMENT, REJECT, Answer, approved
 from bluegreen.release.finished import still_ours
 from bluegreen.release.plan import Plan
@@ -62,7 +63,7 @@ class ApproveOperator(HITLOperator):
     :param watches: task ids of the canary steps' watches, whose verdict is shown
     """
 
-    operator_extra_links = (OutcomeLink(), EntryLink())
+    operator_extra_links = RELEASE_LINKS
 
     def __init__(self, *, service: str, gate: Gate, watches: Sequence[str] = (), **kwargs: Any) -> None:
         comment = Param(

@@ -10,29 +10,10 @@ from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from bluegreen.catalog.load import load_service, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.edge import PLAN_TASK, airflow_errors, connection_secrets
+from bluegreen.links import RELEASE_LINKS
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
 from bluegreen.release.wiring import ports_for, union
-
-
-class OutcomeLink(BaseOperatorLink):
-    """From any task of a release to the one that says how it ended."""
-
-    name = "What happened"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the verdict's page of the same run."""
-        return f"/dags/{ti_key.dag_id}/runs/{ti_key.run_id}/tasks/verdict"
-
-
-class EntryLink(BaseOperatorLink):
-    """To the address that users reach the service by."""
-
-    name = "Entry"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the entry of the operator's service."""
-        return load_service(services_folder(), str(getattr(operator, "service", ""))).entry.url
 
 
 class BlueGreenOperator(BaseOperator):
@@ -43,7 +24,7 @@ class BlueGreenOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("service",)
-    operator_extra_links = (OutcomeLink(), EntryLink())
+    operator_extra_links: Sequence[BaseOperatorLink] = RELEASE_LINKS
 
     def __init__(self, *, service: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -19,6 +19,7 @@ from bluegreen.edge import PLAN_TASK
 from bluegreen.release.ports import Ports
 from bluegreen.release.report import Ran, Step, report
 from bluegreen.release.report_file import reports_folder, write
+from bluegreen.release.report_text import markdown
 from bluegreen.release.tally import tally
 
 _LOG = logging.getLogger("bluegreen")
@@ -94,6 +95,8 @@ def _run(context: Context, service: str) -> dict[str, Any]:
 def _leave(context: Context, ran: Ran, steps: Sequence[Step]) -> None:
     made = report(ran, steps)
     context["ti"].xcom_push(key="report", value=made.as_json())
+    for line in markdown(made.as_json()).splitlines():
+        _LOG.info("%s", line)
     _LOG.info("report: %s", write(made, reports_folder()))
 
 

@@ -11,6 +11,7 @@ from airflow.sdk import Context
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
 from bluegreen.edge import epoch_of, leave_out, need_approved, need_healthy, plan_of
+from bluegreen.links import EntryLink
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.move import move
 from bluegreen.release.ports import Ports
@@ -31,6 +32,7 @@ class TrafficOperator(BlueGreenOperator):
     """
 
     template_fields: Sequence[str] = ("service", "to")
+    operator_extra_links = (EntryLink(),)
     router_type: ClassVar[str | None] = None
 
     def __init__(self, *, to: str = "idle", share: int = 100, lease: timedelta | None = None, **kwargs: Any) -> None:

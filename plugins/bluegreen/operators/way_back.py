@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException
 from bluegreen.catalog.load import load_all, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.edge import PLAN_TASK, connection_secrets, leave_out
+from bluegreen.links import EntryLink, OwnReportLink
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.operators.reporting import leave_rollback_report
 from bluegreen.release.guard import guard
@@ -28,6 +29,8 @@ class RollbackNowOperator(BlueGreenOperator):
 
     :param service: name in the catalog (templated)
     """
+
+    operator_extra_links = (OwnReportLink(), EntryLink())
 
     def act(self, context: Context) -> dict[str, Any]:
         """Roll back; the DAG run's param ``reason`` stands in the stamp, and both in the report."""
@@ -50,6 +53,8 @@ class RetireOperator(BlueGreenOperator):
 
     :param service: name in the catalog (templated)
     """
+
+    operator_extra_links = (EntryLink(),)
 
     def act(self, context: Context) -> dict[str, Any]:
         """Retire; the DAG run's param ``reason`` stands in the stamp, ``release`` says for which release it was asked."""

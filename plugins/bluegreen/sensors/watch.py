@@ -11,6 +11,7 @@ from airflow.sdk import BaseSensorOperator, Context
 from bluegreen.core.errors import Unhealthy
 from bluegreen.core.stamp import now_utc
 from bluegreen.edge import airflow_errors, connection_secrets, epoch_of, leave_out, plan_of
+from bluegreen.links import RELEASE_LINKS
 from bluegreen.release.finished import not_finished
 from bluegreen.release.plan import Plan
 from bluegreen.release.watch import WatchSpec, baseline
@@ -31,6 +32,7 @@ class WatchSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("service",)
+    operator_extra_links = RELEASE_LINKS
 
     def __init__(self, *, service: str, shift: str, canary: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
