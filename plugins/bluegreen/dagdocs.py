@@ -17,7 +17,7 @@ note says what happened.
 
 {approvals}* Something is wrong and you want the old version **now**: start `rollback__{service}`. It works while this runs,
   and after it until `retire__{service}` has run.
-* Airflow is broken: `bluegreen status {service}` tells the truth, `bluegreen restore {service} --reason …` puts it back.
+* Airflow is broken: `bluegreen status {service}` tells the truth, `bluegreen restore {service} --reason WHY` puts it back.
 * You know better than a watch: add the XCom `promote` with your reason to it, then mark it success.
 """
 
@@ -91,7 +91,7 @@ router. Users notice nothing: the color has no traffic.
 **Red and tried again**: a node or a role is not back yet. **Then**: the log says which; the guard goes on, too.""",
     "safe": """Runs however the release ended. When it is green, all traffic is whole on a color that serves: its log says which.
 
-**Red**: look at once: `bluegreen status {service}`, then `bluegreen restore {service} --reason …`.""",
+**Red**: look at once: `bluegreen status {service}`, then `bluegreen restore {service} --reason WHY`.""",
     "verdict": """Reads the router and tells the truth in the run's state and note; leaves the report, which its log shows.
 
 **Red**: not promoted. The first line of the log says why, the second what serves now.""",

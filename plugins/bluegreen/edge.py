@@ -92,13 +92,16 @@ async def _fetched(names: Iterable[str]) -> dict[str, Credentials | SecretMissin
         except AirflowNotFoundException:
             found[name] = _no_connection(name)
         except Exception as error:  # noqa: BLE001 - a watch can do without most of them
-            found[name] = SecretMissing(f"cannot be had: {type(error).__name__}", part=name)
+            step = "see whether Airflow's API server and secrets backend answer"
+            found[name] = SecretMissing(f"cannot be had: {type(error).__name__}", part=name, next_step=step)
     return found
 
 
 def _no_connection(connection_id: str) -> SecretMissing:
     return SecretMissing(
-        "there is no such Airflow connection", part=connection_id, next_step="airflow connections add …"
+        "there is no such Airflow connection",
+        part=connection_id,
+        next_step=f"add it under Admin, Connections, or as AIRFLOW_CONN_{connection_id.upper()}",
     )
 
 
@@ -120,7 +123,9 @@ def airflow_errors(context: Context) -> Iterator[None]:
         yield
     except BlueGreenError as error:
         context["ti"].xcom_push(key="error", value=str(error))
-        raise (AirflowException if error.retryable else AirflowFailException)(str(error)) from error
+        raise (AirflowException if error.retryable else AirflowFailException)(
+            str(error)
+        ) from None  # the text says it all
 
 
 def leave_out(log: Any, reason: str) -> NoReturn:
@@ -147,7 +152,7 @@ def plan_of(context: Context) -> Plan:
         return Plan.model_validate(found)
     if context["params"].get("dry_run"):
         raise AirflowSkipException("dry run: nothing is done")
-    raise ReleaseRefused("the plan left no release to go on with", next_step="start a new release")
+    raise ReleaseRefused("left no release to go on with", part=PLAN_TASK, next_step="start a new release")
 
 
 def epoch_of(context: Context, steps: Sequence[str]) -> int:

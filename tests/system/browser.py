@@ -16,10 +16,15 @@ from demo.airflow import Login
 from demo.shop import ROOT
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 WITHIN_MS = 30_000
 IMAGES = ROOT / "docs" / "images"
 KEEP = "BLUEGREEN_IMAGES"

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import bluegreen
+from bluegreen.core import errors
 from demo.haproxy import check_config, haproxy_binary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,26 @@ def test_functions_and_files_stay_small():
     # haproxy_host.py is one file on purpose: it is the program that runs on a node's host, whole.
     files = [path for path in MODULES if path.name != "haproxy_host.py"]
     assert max((len(path.read_text().splitlines()), path.name) for path in files) < (351, "")
+
+
+KINDS = {
+    name
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.BlueGreenError) and kind is not errors.CatalogError
+}
+FACT_ONLY = {"NoNumber"}
+"""A rule's sentence is made around it."""
+
+
+def test_every_error_says_whose_it_is_and_what_to_do():
+    lacking = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS - FACT_ONLY:
+                words = {keyword.arg for keyword in node.keywords}
+                if "next_step" not in words or not words & {"service", "part"}:
+                    lacking.append(f"{path.name}:{node.lineno}: {node.func.id}")
+    assert lacking == []
 
 
 def test_the_changelog_names_the_version():

@@ -70,6 +70,11 @@ class ThresholdRule(Section):
         "hold", description="too few requests: fail at once, hold until the watch ends and fail then, or ignore"
     )
 
+    @property
+    def says(self) -> str:
+        """How logs call it."""
+        return self.metric
+
 
 class PrometheusRule(Section):
     """A bound on one number of the new color that Prometheus tells: a ready-made one, or a query of one's own."""

@@ -133,7 +133,8 @@ def _quantiles(times: Sequence[float]) -> dict[str, float]:
 
 
 def _says(numbers: PrewarmNumbers) -> str:
-    words = [f"{numbers['requests']} requests, {numbers['failures']} failed, {numbers['statuses']}"]
+    statuses = ", ".join(f"{count} x {status}" for status, count in numbers["statuses"].items())
+    words = [f"{numbers['requests']} requests, {numbers['failures']} failed ({statuses})"]
     if numbers["first_ms"]:
         words += [f"{name} {numbers['first_ms'][name]:g} -> {numbers['last_ms'][name]:g} ms" for name in ("p50", "p99")]
     return ", ".join(words)

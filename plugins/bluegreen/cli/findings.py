@@ -25,7 +25,9 @@ def findings(service: Service) -> list[Finding]:
     reading = router.read()
     found = []
     if reading.reachable and reading.stamp is None:
-        adopt = f"bluegreen adopt {service.service} --version … --reason …"
+        adopt = (
+            f"bluegreen adopt {service.service} --version VERSION --reason 'first release', with what runs there now"
+        )
         found.append(Finding("no-stamp", "error", "router", f"the traffic is nobody's: {reading.says()}", adopt))
     found += [_by_hand(service.service, node.node, str(node.split)) for node in reading.foreign]
     return [*found, *router.check(), *_without_a_number(ports, reading.live)]

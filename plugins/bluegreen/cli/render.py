@@ -40,7 +40,9 @@ def faults(status: Status) -> list[str]:
     found += [_lags(node, reading) for node in reading.lagging if node not in reading.foreign]
     found += [_by_hand(node) for node in reading.foreign]
     if stamp is None:
-        found.append(f"no stamp, the traffic is nobody's: bluegreen adopt {reading.service} --version … --reason …")
+        found.append(
+            f"no stamp, the traffic is nobody's: bluegreen adopt {reading.service} --version VERSION --reason WHY"
+        )
     elif stamp.phase is Phase.HELD:
         found.append(f"held: {stamp.why}; lease {lease(status)}")
     elif stamp.phase.transitional:

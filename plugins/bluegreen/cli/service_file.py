@@ -186,7 +186,7 @@ class Answers:
 
 def _ask(option: str, question: str) -> str:
     if not sys.stdin.isatty():
-        raise ReleaseRefused(f"{option} is missing", next_step="see bluegreen init --help")
+        raise ReleaseRefused("is missing", part=option, next_step="see bluegreen init --help")
     return str(typer.prompt(question, err=True)).strip()
 
 

@@ -92,10 +92,14 @@ class TargetsDeployer:
         :raises DeployError: they are not in time; with their answers and a diagnosis
         """
         found: list[TargetHealth] = []
-        for _ in Deadline(self._commands.ready_within).tries():
+        deadline = Deadline(self._commands.ready_within)
+        for attempt in deadline.tries():
             found = self._ask(targets)
             if self._up(found, version):
                 return found
+            if attempt % 10 == 0:
+                states = "; ".join(str(target) for target in found)
+                self._log(f"waiting for {color} at {version}, {deadline.left:.0f} s left: {states}")
         raise self._not_up(color, version, found)
 
     def _not_up(self, color: Color, version: str, found: Sequence[TargetHealth]) -> DeployError:

@@ -94,7 +94,10 @@ class ApproveOperator(HITLOperator):
             until = _held_until(context, plan) or now + approval.deadline
             if until <= now:
                 raise NotApproved(
-                    f"nobody answered until {until:%H:%M:%S} UTC", service=self.service, part=self.task_id
+                    f"nobody answered until {until:%H:%M:%S} UTC",
+                    service=self.service,
+                    part=self.task_id,
+                    next_step="start a new release",
                 )
             form = question(plan, self.gate, until, self._evidence(context, plan))
         self.subject, self.body = form.subject, form.body

@@ -43,12 +43,16 @@ class OutcomeOperator(BaseBranchOperator):
             return []
         plan, switched = plan_of(context), context["ti"].xcom_pull(task_ids=SWITCH_TASK) or {}
         if switched.get("release") != plan.release:
+            self.log.info(
+                "rollback: the full switch was not reached: %s", first_error(context) or "it was ended by hand"
+            )
             return "rollback"
         try:
             need_healthy(context, plan, WATCH_TASK)
         except BlueGreenError as refused:
             self.log.info("rollback: %s", refused)
             return "rollback"
+        self.log.info("finish: the last watch was healthy")
         return "finish"
 
 
@@ -136,10 +140,13 @@ class SafeOperator(BlueGreenOperator):
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         if found.outcome == "finished" and found.reading.split:
             found = Restored("finished", found.reading, ports.prove(found.reading.split), found.says)
-        self.log.info("%s", found.says)
+            self.log.info("%s; %s", found.says, found.proof.reason if found.proof else "")
         if found.outcome in ("restored", "already", "finished") and found.proof and found.proof.proven is False:
             raise NotProven(
-                found.proof.reason, service=ports.name, part="safe", next_step="look at once: bluegreen status"
+                found.proof.reason,
+                service=ports.name,
+                part="safe",
+                next_step=f"look at once: bluegreen status {ports.name}",
             )
         found.need_roles(ports.name)
         return found.as_json() | {"last_answer": last.as_json() if last else None}
@@ -183,7 +190,8 @@ class VerdictOperator(BlueGreenOperator):
             ports = self.way_back_ports(context)
             reading = ports.router.read()
             if not reading.reachable:  # retried: the truth is in the router, and nowhere else
-                raise RouterUnreachable(reading.says(), service=self.service, part="verdict")
+                step = f"look at once: bluegreen status {self.service}"
+                raise RouterUnreachable(reading.says(), service=self.service, part="verdict", next_step=step)
             return ports, reading
 
     def _note(self, context: Context, note: str) -> str:

@@ -28,7 +28,7 @@ def adopt(ports: Ports, by: str, why: str, version: str, live: Color | None = No
         raise TrafficConflict(
             f"release {stamp.release} is under way: {reading.says()}",
             service=ports.name,
-            next_step=f"put it back first: bluegreen restore {ports.name} --reason …",
+            next_step=f"put it back first: bluegreen restore {ports.name} --reason WHY",
         )
     color = live or reading.live
     if color is None:

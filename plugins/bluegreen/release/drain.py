@@ -54,13 +54,14 @@ def drain(ports: Ports, color: Color) -> Drained:
     if not isinstance(ports.router, Counts):
         return Drained(color, None, 0.0)
     left: int | None = None
-    for _ in deadline.tries(first_pause=0.2):
+    for attempt in deadline.tries(first_pause=0.2):
         left = in_flight(ports, color)
         if left == 0:
             break
+        if attempt % 10 == 1:
+            ports.log(f"draining {color}: {_count(left)} in flight, {deadline.left:.0f} s left")
     waited = ports.service.release.drain.total_seconds() - deadline.left
-    count = "an unknown number of" if left is None else left
-    ports.log(f"drained {color}: {count} requests in flight after {waited:.1f} s")
+    ports.log(f"drained {color}: {_count(left)} in flight after {waited:.1f} s")
     return Drained(color, left, round(waited, 2))
 
 
@@ -78,13 +79,20 @@ def wait_until_unused(ports: Ports, color: Color, reading: Reading) -> None:
     if not isinstance(ports.router, Counts):
         return
     left: int | None = None
-    for _ in ports.deadline(ports.service.release.drain).tries(first_pause=0.2):
+    deadline = ports.deadline(ports.service.release.drain)
+    for attempt in deadline.tries(first_pause=0.2):
         left = in_flight(ports, color)
         if left == 0:
             return
+        if attempt % 10 == 1:
+            ports.log(f"waiting for {color}: {_count(left)} in flight, {deadline.left:.0f} s left")
     raise DeployError(
-        f"{'an unknown number of' if left is None else left} requests are still in flight on it",
+        f"{_count(left)} are still in flight on it",
         service=ports.name,
         part=color,
         next_step="wait for them, or give release.drain more time",
     )
+
+
+def _count(left: int | None) -> str:
+    return f"{'an unknown number of' if left is None else left} requests"

@@ -106,6 +106,7 @@ def plan(ports: Ports, request: Request) -> Plan:
     service = _resolved(ports, request)
     reading = _at_rest(ports, request)
     live, stamp = _live(ports, reading), reading.stamp
+    ports.log(f"found on {', '.join(node.node for node in reading.nodes)}: {reading.says()}")
     old_version = stamp.versions.get(live) if stamp else None
     if request.version == old_version:
         raise _refused(ports, f"version {request.version} is live already, on {live}", "give another version")

@@ -109,7 +109,8 @@ def restore(
         if reading.settled:
             break
     if failure or reading is None or reading.stamp is None:
-        raise failure or RouterUnreachable("no node answered", service=ports.name)
+        step = f"see bluegreen status {ports.name}; the guard goes on with it"
+        raise failure or RouterUnreachable("no node answered", service=ports.name, part="restore", next_step=step)
     # Of two that wrote at once, on different nodes, the one whose words stand in the truth has moved the traffic.
     moved = next((write for write in tried if write.stands_in(reading.stamp)), None)
     if moved is None:

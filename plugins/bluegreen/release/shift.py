@@ -121,9 +121,10 @@ def proved(ports: Ports, to: Split, reading: Reading, stamp: Stamp) -> Shifted:
     :param stamp: what was written
     :raises NotProven: the entry says otherwise
     """
-    ports.log(f"written: {reading.says()}")
+    nodes, began = ", ".join(node.node for node in reading.nodes), ports.clock()
+    ports.log(f"written to {nodes}, and read back: {reading.says()}")
     proof = ports.prove(to)
-    ports.log(f"{proof.says}: {proof.reason}")
+    ports.log(f"{proof.says} in {ports.clock() - began:.1f} s: {proof.reason}")
     if proof.proven is False:
         raise NotProven(
             proof.reason, service=ports.name, part=stamp.step, next_step="the release is put back; see bluegreen check"

@@ -138,6 +138,8 @@ async def in_thread(work: Callable[[], T]) -> T:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # nobody asks for it any more, which asyncio would tell in the log
         raise
 
 

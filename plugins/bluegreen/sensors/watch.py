@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk import BaseSensorOperator, Context
 
+from bluegreen.catalog.durations import text
 from bluegreen.core.errors import Unhealthy
 from bluegreen.core.stamp import now_utc
 from bluegreen.edge import airflow_errors, connection_secrets, epoch_of, leave_out, plan_of
@@ -49,7 +50,9 @@ class WatchSensor(BaseSensorOperator):
             leave_out(self.log, f"{self.shift} did not shift: nothing to watch")
         with airflow_errors(context):
             spec = self._spec(context, plan)
-        self.log.info("watching %s on %s until %s", plan.version, plan.idle, f"{spec.until:%H:%M:%S} UTC")
+        rules = ", ".join(rule.says for rule in plan.service.release.rules)
+        until = f"{spec.until:%H:%M:%S} UTC, {text(spec.until - spec.since)}"
+        self.log.info("watching %s on %s until %s: that both colors serve, %s", plan.version, plan.idle, until, rules)
         self._defer(spec, spec.until - spec.since)
 
     def resume(self, context: Context, event: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +70,9 @@ class WatchSensor(BaseSensorOperator):
         self.log.info("%s: %s", event["says"], event["reason"])
         with airflow_errors(context):
             if event["says"] != "healthy":
-                raise Unhealthy(event["reason"], service=self.service, part=self.task_id)
+                put_back = "the traffic was put back; mend the version and start a new release"
+                step = put_back if event["says"] == "unhealthy" else f"see bluegreen status {self.service}"
+                raise Unhealthy(event["reason"], service=self.service, part=self.task_id, next_step=step)
         return event
 
     def _defer(self, spec: WatchSpec, span: timedelta) -> None:

@@ -58,8 +58,8 @@ def test_init_writes_where_it_is_told(run, folder):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("shop",), "--entry is missing; see bluegreen init --help"),
-        (("shop", "--entry", "http://x"), "--node is missing; see bluegreen init --help"),
+        (("shop",), "--entry: is missing; see bluegreen init --help"),
+        (("shop", "--entry", "http://x"), "--node: is missing; see bluegreen init --help"),
         (("shop", *ANSWERS, "--node", "lb3"), "--node: found 'lb3'; write NAME=SOCKET,MAP,ENTRY like"),
         (("shop", *ANSWERS, "--node", "lb3=a,,b"), "--node: found 'lb3=a,,b'; write NAME=SOCKET,MAP,ENTRY like"),
         (("Shop", *ANSWERS), "service: found 'Shop', allowed a name of lower-case letters"),
