@@ -6,7 +6,7 @@ export PYTHONPATH := plugins:.
 export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
 
 .DEFAULT_GOAL := help
-.PHONY: install demo airflow test lint bench soak lock clean help
+.PHONY: install demo airflow test lint bench soak images lock clean help
 
 install: .venv/installed ## make .venv from requirements.lock
 
@@ -45,6 +45,9 @@ bench: install ## measure; tables and JSON in benchmarks/results/
 
 soak: install ## a hundred good releases in a row, then rollbacks while every worker slot is taken
 	$(BIN)/python -m benchmarks.run soak $(ARGS)
+
+images: install ## take the pictures of docs/airflow-ui.md anew
+	BLUEGREEN_IMAGES=1 $(BIN)/python -m pytest tests/system/test_ui.py
 
 lock: install ## compile requirements.lock anew
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --custom-compile-command "make lock" \

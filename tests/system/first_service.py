@@ -82,19 +82,18 @@ exec {binary} -p /etc/nginx/ -c /etc/nginx/nginx.conf -e /var/log/nginx/error.lo
 
 
 def main() -> None:
-    router = sys.argv[1]
-    folder = Path(sys.argv[2])
-    users = Users(folder / "ca.pem")
+    router, folder = sys.argv[1], Path(sys.argv[2])
     said: dict[str, str] = {}
     machine(folder, router)
+    users = Users(folder / "ca.pem")
     os.environ |= {"SSL_CERT_FILE": str(folder / "ca.pem"), "PATH": f"/usr/local/sbin:{os.environ['PATH']}"}
     os.environ["AIRFLOW_HOME"] = str(folder / "unused")
-    shell = Shell()
+    shell, log = Shell(), folder / "airflow.log"
     try:
         for number, words in blocks((ROOT / "README.md").read_text(), router):
             for block in words:
                 said[str(number)] = said.get(str(number), "") + (
-                    airflow(shell) if block == "make airflow" else shell.run(block)
+                    airflow(shell, log) if block == "make airflow" else shell.run(block)
                 )
             if number == 6:
                 users.start()
@@ -138,9 +137,8 @@ class Shell:
         raise RuntimeError(f"the README's block failed:\n{block}\nit said:\n{''.join(lines)}")
 
 
-def airflow(shell: Shell) -> str:
+def airflow(shell: Shell, log: Path) -> str:
     """Open a second terminal for Airflow, and paste its line into the first one."""
-    log = Path(f"/tmp/airflow-{os.getpid()}.log")  # noqa: S108 - gone with the process namespace's end, below
     with log.open("w") as output:
         second = subprocess.Popen(["make", "airflow"], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
 
@@ -151,7 +149,6 @@ def airflow(shell: Shell) -> str:
 
     told = wait_until(line, 120, "Airflow to print its line")
     said = log.read_text()
-    log.unlink()
     shell.run(told or "")
     dags = "".join(f"grep -q {kind}__pay dags.json && " for kind in ("release", "rollback"))
     shell.run(
@@ -207,6 +204,7 @@ class Users(threading.Thread):
 
 def machine(folder: Path, router: str) -> None:
     """Make addresses, files, users and an sshd, and start the guide's proxy with blue live and nothing on green."""
+    run("mount", "-t", "tmpfs", "tmpfs", str(folder))  # what is written over the machine's own files
     run("ip", "link", "set", "lo", "up")
     for host in HOSTS:
         run("ip", "address", "add", f"{host}/32", "dev", "lo")
