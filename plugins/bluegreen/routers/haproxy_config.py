@@ -84,7 +84,7 @@ defaults
     # without it a reload resets idle keep-alive connections
     option idle-close-on-response
 
-# the frontend that users reach: its name, bind and other lines stay as they are
+# the frontend that users reach keeps its name, bind and other lines; these stand in place of what routes there now
 frontend {service}
     # where the frontend has other services, too: `use_backend {blue}` with its condition instead of the last line
     {routing}
