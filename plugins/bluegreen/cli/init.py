@@ -9,8 +9,9 @@ import typer
 
 from bluegreen.catalog.load import read_text
 from bluegreen.cli.exits import OK
+from bluegreen.cli.found import existing, kind_of
 from bluegreen.cli.lines import lines_of
-from bluegreen.cli.service_file import NEXT, Answers, existing, service_file, write_new
+from bluegreen.cli.service_file import NEXT, Answers, service_file, write_new
 from bluegreen.cli.session import Folder, folder_of
 
 EXAMPLE = "Example: bluegreen init shop --config /etc/nginx/nginx.conf --entry http://x"
@@ -50,7 +51,7 @@ def init(
     services: Folder = None,
 ) -> int:
     """Write a commented service file; ask for what is missing."""
-    kind = router or ("nginx" if config and "nginx" in str(config) else "haproxy")
+    kind = router or (kind_of(config) if config else "haproxy")
     found = existing(kind, config, backends) if config else None
     answers = Answers.asked(name, kind, entry, node or [], blue or [], green or [], found)
     path = out or (Path(f"{name}.yaml") if only_print else folder_of(ctx, services) / f"{name}.yaml")

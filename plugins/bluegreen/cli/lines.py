@@ -35,7 +35,10 @@ def lines(
     elif live is None:
         raise ReleaseRefused("which color has the traffic now?", part="--live", next_step="say --live blue, or green")
     elif text := patch_of(found, live):
-        print(text, end="")
+        # Bytes: a comment of the file may be in another encoding, and a patch must say it as it stands.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
     else:
         print(f"{service}: nothing to add", file=sys.stderr)
     return OK
@@ -47,9 +50,12 @@ def lines_of(service: Service) -> str:
         from bluegreen.routers import nginx_config  # noqa: PLC0415 - only this kind needs it
 
         return nginx_config.lines_to_add(service, service.router)
-    from bluegreen.routers import haproxy_config  # noqa: PLC0415 - only this kind needs it
+    from bluegreen.routers import haproxy_config, haproxy_existing  # noqa: PLC0415 - only this kind needs it
 
-    return haproxy_config.lines_to_add(service.service, service.router, service.entry.color_header)
+    frontends = haproxy_existing.frontends_of(service.router)
+    return haproxy_config.lines_to_add(
+        service.service, service.router, service.entry.color_header, service.health.path, frontends
+    )
 
 
 def patch_of(service: Service, live: Color) -> str:
@@ -71,5 +77,5 @@ def patch_of(service: Service, live: Color) -> str:
         if isinstance(router, NginxRouter) and isinstance(node, NginxNode):
             changes |= nginx_existing.edits(service, router, node, live)
         elif isinstance(router, HAProxyRouter) and isinstance(node, HAProxyNode):
-            changes |= haproxy_existing.edits(node.config.read_text(encoding="utf-8"), service, router, node, live)
+            changes |= haproxy_existing.edits(existing.text_of(node.config), service, router, node, live)
     return existing.patch({path: edit for path, edit in changes.items() if edit.old or not path.exists()})

@@ -6,15 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import typer
 import yaml
 
 from bluegreen.catalog.schema import FIRST_LINE
+from bluegreen.cli.found import Found, NodeAnswer
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
-from bluegreen.routers.existing import Existing
 
 
 @dataclass(frozen=True)
@@ -65,70 +64,6 @@ _REMARKS = {
     "log": "the counters come from it",
     "config": "`check` and `lines` read it",
 }
-PORTS = {"https": 443, "http": 80}
-
-
-@dataclass(frozen=True)
-class NodeAnswer:
-    """
-    One node of the router.
-
-    :param name: how reports call it
-    :param fields: its other keys, in the order of the file
-    """
-
-    name: str
-    fields: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Found:
-    """
-    An existing configuration on this host.
-
-    :param kind: of the router
-    :param file: haproxy.cfg or nginx.conf
-    :param said: what it says
-    """
-
-    kind: str
-    file: Path
-    said: Existing
-
-    def with_config(self, node: NodeAnswer) -> NodeAnswer:
-        """Return a node that the user named, with the file."""
-        return NodeAnswer(node.name, {**node.fields, "config": str(self.file)})
-
-    def node(self, service: str, entry: str) -> NodeAnswer:
-        """Return this host as the only node, with files in the usual places."""
-        scheme = urlsplit(entry).scheme
-        address = f"127.0.0.1:{self.said.ports.get(scheme) or PORTS.get(scheme, 80)}"
-        folder = self.file.parent / "bluegreen"
-        fields = {"config": str(self.file), "entry": address}
-        if self.kind == "nginx":
-            fields |= {"include": f"{folder}/{service}.conf", "status": f"http://127.0.0.1:9145/{service}"}
-            fields |= {"log": f"/var/log/nginx/{service}-bluegreen.log"}
-        else:
-            fields |= {"socket": self.said.socket or "/run/haproxy/admin.sock", "map": f"{folder}/{service}.map"}
-        return NodeAnswer("lb1", fields)
-
-
-def existing(kind: str, file: Path, backends: str | None) -> Found:
-    """
-    Read an existing configuration.
-
-    :param backends: blue's and green's name in it with a comma between, or None
-    :raises ReleaseRefused: it cannot be told which of it is meant
-    """
-    from bluegreen.routers import haproxy_existing, nginx_existing  # noqa: PLC0415 - --help needs none of it
-
-    names = [name.strip() for name in (backends or "").split(",")]
-    if backends is not None and (len(names) != 2 or not all(names)):
-        raise ReleaseRefused(f"found {backends!r}", part="--backends", next_step="write two names: BLUE,GREEN")
-    named = dict(zip(Color, names, strict=True)) if backends else {}
-    text = file.read_text(encoding="utf-8")
-    said = nginx_existing.read(str(file), named) if kind == "nginx" else haproxy_existing.read(text, str(file), named)
-    return Found(kind, file.resolve(), said)
 
 
 @dataclass(frozen=True)
@@ -177,8 +112,8 @@ class Answers:
             router,
             entry=entry,
             nodes=named or [node_of(_ask("--node", f"First node ({kind.form})"), kind)],
-            blue=blue or (said.servers[Color.BLUE] if said else [_ask("--blue", "First server of blue (URL)")]),
-            green=green or (said.servers[Color.GREEN] if said else [_ask("--green", "First server of green (URL)")]),
+            blue=blue or (found.targets(Color.BLUE) if found else [_ask("--blue", "First server of blue (URL)")]),
+            green=green or (found.targets(Color.GREEN) if found else [_ask("--green", "First server of green (URL)")]),
             backends=said.backends if said else {color: f"{name}-{color}" for color in Color},
             health=(said.health if said else None) or "/health",
         )

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
+
+PORTS = {"https": 443, "http": 80}
+_ANY = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]", "::": "[::1]"}
+
+
+@dataclass(frozen=True)
+class Listen:
+    """
+    Where a proxy takes requests for a color.
+
+    :param scheme: http or https
+    :param host: as the file says it: ``*``, ``10.0.0.5``, ``[::]``
+    :param port: the port
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """Where this very host reaches it."""
+        return f"{_ANY.get(self.host, self.host)}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -18,16 +42,50 @@ class Existing:
 
     :param backends: how it calls each color's servers
     :param servers: their addresses by color, as URLs
-    :param ports: scheme -> port that it listens on
+    :param odd: by color the server that has no such address, and where it stands
+    :param listens: where it takes requests for the colors
     :param socket: HAProxy's admin socket, if there is one
     :param health: path that the proxy asks its servers for, if it does
     """
 
     backends: Mapping[Color, str]
     servers: Mapping[Color, Sequence[str]]
-    ports: Mapping[str, int]
+    listens: Sequence[Listen]
+    odd: Mapping[Color, tuple[int, str]] = field(default_factory=dict)
     socket: str | None = None
     health: str | None = None
+
+    def targets(self, color: Color, file: str) -> Sequence[str]:
+        """
+        Return a color's servers.
+
+        :param file: for the error
+        :raises ReleaseRefused: one of them has no address of its own
+        """
+        if color in self.odd:
+            line, server = self.odd[color]
+            step = f"name every server of {color} yourself: --{color} http://HOST:PORT, once each"
+            fact = f"`{server}` does not say one host and port that it could be asked at"
+            raise ReleaseRefused(fact, part=f"{file}:{line}", next_step=step)
+        return self.servers[color]
+
+    def entry(self, url: str, file: str) -> str:
+        """
+        Return where this host takes requests for an address of the service.
+
+        :param url: the address that users reach it by
+        :param file: for the error
+        :raises ReleaseRefused: it listens nowhere for that scheme, or in several places that cannot be told apart
+        """
+        scheme, port = urlsplit(url).scheme, urlsplit(url).port
+        fit = [one for one in self.listens if one.scheme == scheme]
+        usual = [one for one in fit if one.port == (port or PORTS.get(scheme))]
+        if scheme in PORTS and not usual and len({one.port for one in fit}) != 1:
+            there = ", ".join(dict.fromkeys(f"{one.scheme} at {one.host}:{one.port}" for one in self.listens))
+            fact = f"where requests for {url} come in cannot be told: what leads to the colors listens for {there or 'nothing'}"
+            raise ReleaseRefused(fact, part=file, next_step="name the node yourself: --node, see bluegreen init --help")
+        chosen = [one.address for one in usual or fit] or ["127.0.0.1:80"]  # a URL that is none is refused as such
+        return next((one for one in chosen if one.startswith("127.")), chosen[0])
 
 
 class Edit:
@@ -59,6 +117,12 @@ class Edit:
     def add(self, number: int, lines: Iterable[str], indent: str = "") -> None:
         """Put lines below one; 0 is the top of the text."""
         self._after.setdefault(number, []).extend(indent + line if line else "" for line in lines)
+
+    def once(self, number: int, line: str) -> None:
+        """Put a line below one, as that is indented, unless this was done already."""
+        line = (self.indent(number) or "    ") + line
+        if line not in self._after.get(number, ()):
+            self.add(number, [line])
 
     @property
     def new(self) -> str:
@@ -106,6 +170,15 @@ def backends_of(known: Sequence[str], named: Mapping[Color, str], what: str, fil
 
 def _like(color: Color, known: Sequence[str]) -> list[str]:
     return [name for name in known if color in name.lower()]
+
+
+def text_of(path: Path) -> str:
+    """
+    Return the text of a configuration, byte by byte as it stands: a comment may be in another encoding.
+
+    :raises OSError: it cannot be read
+    """
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def unclear(file: str, line: int, fact: str, service: str) -> ReleaseRefused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bluegreen.catalog.models import HAProxyRouter
@@ -27,12 +27,14 @@ class Section:
     :param name: empty for ``global`` and most ``defaults``
     :param lines: line number and text without comment, both as in the file
     :param line: number of its head
+    :param base: the ``defaults`` that it names after ``from``
     """
 
     kind: str
     name: str
     lines: list[tuple[int, str]] = field(default_factory=list)
     line: int = 0
+    base: str = ""
 
     @property
     def last(self) -> int:
@@ -50,16 +52,27 @@ def sections(text: str) -> list[Section]:
     for number, line in enumerate(text.splitlines(), start=1):
         words = re.sub(r"(?<!\\)#.*", "", line).split()
         if words and _SECTIONS.fullmatch(words[0]):
-            found.append(Section(words[0], " ".join(words[1:2]), line=number))
+            base = "".join(words[words.index("from") + 1 :][:1]) if "from" in words[1:3] else ""
+            found.append(Section(words[0], words[1] if len(words) > 1 else "", line=number, base=base))
         elif words:
             found[-1].lines.append((number, " ".join(words)))
     return found
 
 
 def defaults_of(section: Section, among: Sequence[Section]) -> Section:
-    """Return the ``defaults`` that hold for a section: the last ones before it."""
-    before = among[: among.index(section)]
-    return next((one for one in reversed(before) if one.kind == "defaults"), Section("defaults", ""))
+    """Return the ``defaults`` that hold for a section: those that it names, else the last ones before it."""
+    before = [one for one in among[: among.index(section)] if one.kind == "defaults"]
+    named = [one for one in before if section.base and one.name == section.base]
+    return (named or before or [Section("defaults", "")])[-1]
+
+
+def speaks_http(section: Section, among: Sequence[Section]) -> bool:
+    """Tell whether a section is in ``mode http``; HAProxy's own default is tcp."""
+    own = [line for _, line in section.lines if line.startswith("mode ")]
+    above = defaults_of(section, among)
+    if own or above not in among or (section.kind == "defaults" and not section.base):
+        return own[-1:] == ["mode http"]
+    return speaks_http(above, among)
 
 
 def routing_lines(service: str, map_path: str, backends: dict[Color, str]) -> list[str]:
@@ -85,16 +98,16 @@ defaults
     option idle-close-on-response
 
 # the frontend that users reach keeps its name, bind and other lines; these stand in place of what routes there now
-frontend {service}
+frontend {frontend}
     # where the frontend has other services, too: `use_backend {blue}` with its condition instead of the last line
     {routing}
 
 backend {blue}
-    option httpchk GET /health
+    option httpchk GET {health}
     http-response set-header {header} blue
 
 backend {green}
-    option httpchk GET /health
+    option httpchk GET {health}
     http-response set-header {header} green
 
 # Every server needs `check`. The map file {map} before the first start:
@@ -102,12 +115,24 @@ green 0
 """
 
 
-def lines_to_add(service: str, router: HAProxyRouter, color_header: str = "X-Release-Color") -> str:
-    """Return the exact lines to add to an existing haproxy.cfg, and the initial map file; a text for each map path."""
+def lines_to_add(
+    service: str,
+    router: HAProxyRouter,
+    color_header: str = "X-Release-Color",
+    health: str = "/health",
+    frontends: Sequence[str] = (),
+) -> str:
+    """
+    Return the exact lines to add to an existing haproxy.cfg, and the initial map file; a text for each map path.
+
+    :param frontends: which of its frontends send requests to the colors, where that is known
+    """
     by_map = {str(node.map): [one for one in router.nodes if one.map == node.map] for node in router.nodes}
     return "\n".join(
         _TEMPLATE.format(
             service=service,
+            frontend=" and ".join(frontends) or service,
+            health=health,
             nodes=", ".join(node.name for node in nodes),
             socket=_bind(nodes[0].socket),
             routing="\n    ".join(routing_lines(service, path, router.backends)),
@@ -151,7 +176,11 @@ def routing_faults(text: str, service: str, map_path: str, backends: dict[Color,
         variable = re.search(r"set-var\(([\w.]+)\)", line)
         faults += _use_faults(section, number, variable[1] if variable else "", backends, mend)
     using = [section for section in whole if any(section is user for user, _, _ in users)]
-    return faults + [fault for section in using for fault in _reload_faults(section, whole)]
+    using += [one for one in whole if one.kind == "backend" and one.name in backends.values()]
+    faults += [_not_http(section) for section in using if not speaks_http(section, whole)]
+    return faults + [
+        fault for section in using if section.kind != "backend" for fault in _reload_faults(section, whole)
+    ]
 
 
 def standing_faults(text: str, socket: str, backends: dict[Color, str], header: str) -> list[Fault]:
@@ -186,7 +215,7 @@ def _backend_faults(section: Section, whole: Sequence[Section], color: Color, he
     return faults
 
 
-def color_rules(section: Section, backends: dict[Color, str]) -> list[tuple[int, str]]:
+def color_rules(section: Section, backends: Mapping[Color, str]) -> list[tuple[int, str]]:
     """Return a section's rules that send requests to a color, with their line numbers."""
     names = "|".join(re.escape(name) for name in backends.values())
     rule = re.compile(rf"(use_backend|default_backend)\b.*(?<![\w.-])({names})(?![\w.-])")
@@ -222,6 +251,12 @@ def _use_faults(section: Section, number: int, variable: str, backends: dict[Col
         fact = f"the rest goes to {', '.join(rest) or 'no backend'}, the service file says {backends[Color.BLUE]}"
         faults.append(Fault("wrong-backend", at, fact, mend))
     return faults
+
+
+def _not_http(section: Section) -> Fault:
+    fact = f"{section.kind} {section.name} is not `mode http`: it can neither draw for each request nor tell a color"
+    mend = "write `mode http` in it, or in its defaults; a service that does not speak HTTP cannot be released this way"
+    return Fault("not-http", section.line, fact, mend)
 
 
 def _reload_faults(section: Section, whole: Sequence[Section]) -> list[Fault]:

@@ -138,7 +138,7 @@ class _Reader:
 def _parse(text: str) -> list[Any]:
     import crossplane  # type: ignore[import-untyped]  # noqa: PLC0415 - only this kind of router needs it
 
-    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
         parsed = crossplane.parse(file.name, single=True, check_ctx=False, check_args=False)

@@ -11,7 +11,7 @@ from bluegreen.catalog import models
 from bluegreen.core.colors import Color, Split
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.routers import nginx_command, nginx_config, nginx_include
-from bluegreen.routers.existing import Edit, Existing, backends_of, unclear
+from bluegreen.routers.existing import Edit, Existing, Listen, backends_of, text_of, unclear
 from bluegreen.routers.nginx_config import Configuration, Directive
 
 
@@ -23,15 +23,30 @@ def read(file: str, named: Mapping[Color, str]) -> Existing:
     :raises ReleaseRefused: which upstreams are meant cannot be told
     """
     found = _configuration(file)
-    upstreams = found.upstreams
+    upstreams = {name: one for name, one in found.upstreams.items() if _around(one, "http")}
     backends = backends_of(list(upstreams), named, "upstream", file)
-    servers = {_around(place, "server") for place in _passes(found, backends)} - {None}
-    listens = [one.args for server in servers if server for one in server.own("listen")]
+    servers = {id(one): one for place in _passes(found, backends) if (one := _around(place, "server"))}
+    odd = {color: one for color, name in backends.items() for one in upstreams[name].own("server") if _odd(one)}
     return Existing(
         backends=backends,
         servers={color: _servers(upstreams[name]) for color, name in backends.items()},
-        ports={"https" if "ssl" in args else "http": int(re.sub(r".*:", "", args[0])) for args in listens},
+        odd={color: (one.line, _written(one)) for color, one in odd.items()},
+        listens=[listen for server in servers.values() for listen in _listens(server)],
     )
+
+
+def _listens(server: Directive) -> Iterator[Listen]:
+    """Yield where a server takes plain requests; sockets, QUIC and PROXY protocol are not for us."""
+    told = server.own("listen")
+    for args in [one.args for one in told] if told else [("80",)]:
+        found = re.fullmatch(r"(\d+)|(\[[^]]+\]|[^:\[]+)(?::(\d+))?", args[0])
+        if found and not {"quic", "proxy_protocol"} & set(args):
+            port = int(found[1] or found[3] or 80)
+            yield Listen("https" if "ssl" in args else "http", found[2] or "", port)
+
+
+def _odd(server: Directive) -> bool:
+    return server.args[0].startswith("unix:") or "$" in server.args[0]
 
 
 def edits(service: models.Service, router: models.NginxRouter, node: models.NginxNode, live: Color) -> dict[Path, Edit]:
@@ -43,7 +58,9 @@ def edits(service: models.Service, router: models.NginxRouter, node: models.Ngin
     """
     file = str(node.config)
     found, config = _configuration(file), nginx_config.host_config(service, router, node)
-    texts = {name: Edit(Path(name).read_text(encoding="utf-8")) for name in found.files}
+    texts = {name: Edit(text_of(Path(name))) for name in found.files}
+    if not found.root.own("http"):
+        raise unclear(file, 0, "there is no http { }", service.service)
     _top(found, texts[file])
     _http(found, texts[file], service, config, hitless=_hitless(config))
     passes = list(_passes(found, router.backends))
@@ -63,11 +80,11 @@ def _configuration(file: str) -> Configuration:
 
     names = [one["file"] for one in crossplane.parse(file, check_ctx=False, check_args=False)["config"]]
     there = [name for name in dict.fromkeys(names) if Path(name).exists()]
-    return Configuration.of("".join(f"# configuration file {name}:\n{Path(name).read_text()}\n" for name in there))
+    return Configuration.of("".join(f"# configuration file {name}:\n{text_of(Path(name))}\n" for name in there))
 
 
 def _servers(upstream: Directive) -> list[str]:
-    return [f"http://{nginx_config.address_of(one.args[0])}" for one in upstream.own("server")]
+    return [f"http://{nginx_config.address_of(one.args[0])}" for one in upstream.own("server") if not _odd(one)]
 
 
 def _passes(found: Configuration, backends: Mapping[Color, str]) -> Iterator[Directive]:
@@ -77,7 +94,7 @@ def _passes(found: Configuration, backends: Mapping[Color, str]) -> Iterator[Dir
         one.args[1] for one in found.all("map") if any(names & set(row.args) or row.name in names for row in one.block)
     }
     for one in found.all("proxy_pass"):
-        if one.args[0].partition("://")[2].split("/")[0] in names | variables:
+        if _around(one, "http") and one.args[0].partition("://")[2].split("/")[0] in names | variables:
             yield one
 
 
@@ -141,6 +158,8 @@ def _location(place: Directive, edit: Edit, service: models.Service, log: str) -
         if not block.own(directive)
         for one in block.inherited(directive)
     ]
+    if any("\ufffd" in line for line in kept):
+        raise unclear(place.file, place.line, "a header or log around it is not written in UTF-8", service.service)
     edit.replace(
         place.line,
         [
