@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from bluegreen.cli.main import app
 from bluegreen.core import errors
 from bluegreen.core.stamp import Phase
 from demo.haproxy import check_config, haproxy_binary
+from demo.nginx import nginx_binary
 from tests.system.first_service import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,11 +72,33 @@ def test_every_block_is_tried_by_somebody():
     unknown = [
         str(one)
         for one in FENCES
-        if one.kind not in ("yaml", "cfg", "mermaid") and one.text not in walked
+        if one.kind not in ("yaml", "cfg", "nginx", "mermaid") and one.text not in walked and not only_ours(one)
         and not any(one.text.startswith(first) for first in RUN_BY)
     ]  # fmt: skip
     assert unknown == []
     assert all((ROOT / place).exists() for place in RUN_BY.values() if place.endswith(".py") and " " not in place)
+
+
+def only_ours(fence: Fence) -> bool:
+    """Tell whether a block has nothing but commands that are parsed below, as the real ones parse them."""
+    lines = logical(fence.text)
+    return fence.kind.split(" ")[0] == "sh" and all(re.match(r"(bluegreen|make) [\w-]|#", line) for line in lines)
+
+
+def logical(text: str) -> list[str]:
+    """The lines of a shell block, those that go on with a backslash as one."""
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "ours"),
+    [
+        ("sh", "# look\nbluegreen status pay \\\n  --json", True), ("sh", "make lint\nmake test", True),
+        ("sh", "bluegreen status pay\nkubectl get pods", False), ("", "bluegreen status pay", False),
+    ],
+)  # fmt: skip
+def test_a_block_with_a_command_that_is_not_ours_needs_somebody_who_runs_it(kind, text, ours):
+    assert only_ours(Fence("a page", 1, kind, text)) == ours
 
 
 @pytest.mark.parametrize("fence", of_kind("yaml"))
@@ -99,6 +124,38 @@ def test_haproxy_takes_the_configuration(tmp_path, fence):
     text = fence.text.replace("/etc/haproxy/bluegreen", str(tmp_path)).replace("/run/haproxy", str(tmp_path))
     (tmp_path / "haproxy.cfg").write_text(f"{text}\n")
     check_config(haproxy_binary(), tmp_path / "haproxy.cfg")
+    node = f"lb1={tmp_path}/admin.sock,{tmp_path}/pay.map,lb1:80"
+    assert patch_of(tmp_path, "haproxy.cfg", ["--node", node]) == ""
+
+
+@pytest.mark.nginx
+@pytest.mark.parametrize("fence", of_kind("nginx"))
+def test_nginx_takes_the_configuration(tmp_path, fence):
+    text = fence.text.replace("/etc/nginx/bluegreen", str(tmp_path)).replace("/var/log/nginx", str(tmp_path))
+    (tmp_path / "nginx.conf").write_text(f"{text}\n")
+    node = f"lb1={tmp_path}/pay.conf,http://127.0.0.1:9145/pay,{tmp_path}/pay-bluegreen.log,lb1:80"
+    patch = patch_of(tmp_path, "nginx.conf", ["--node", node])
+    subprocess.run(["patch", "-d", "/", "-p0"], input=patch, text=True, check=True, timeout=10, capture_output=True)
+    done = subprocess.run(
+        [nginx_binary(), "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")],
+        capture_output=True, text=True, check=False, timeout=10,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # The include file before the first start is all that was missing: the page has every line.
+    assert [line for line in patch.splitlines() if line.startswith("+++ ")] == [f"+++ {str(tmp_path)[1:]}/pay.conf"]
+
+
+def patch_of(folder: Path, name: str, words: list[str]) -> str:
+    """Return the patch that `lines` has for a configuration of pay, as init describes it."""
+    (folder / "services").mkdir()
+    entry = ["--entry", "http://pay.example", "--config", str(folder / name)]
+    for command in (["init", "pay", *entry, *words], ["lines", "pay", "--patch", "--live", "blue"]):
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("bluegreen")), "--services", str(folder / "services"), *command],
+            capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def commands() -> list[pytest.param]:
@@ -109,7 +166,9 @@ def commands() -> list[pytest.param]:
         bare = re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
         spans = re.findall(r"`(bluegreen [^`]+)`", bare)
         spans += re.findall(
-            r"^(bluegreen .*)$", "\n".join(one.text for one in FENCES if one.page == page.name), re.MULTILINE
+            r"^(?:sudo )?(bluegreen .*)$",
+            "\n".join(line for one in FENCES if one.page == str(page.relative_to(ROOT)) for line in logical(one.text)),
+            re.MULTILINE,
         )
         found += [pytest.param(" ".join(span.split()), id=f"{page.name}: {span[:50]}") for span in spans]
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from bluegreen.catalog import models
@@ -133,7 +134,7 @@ def _http(
     http, include, name = found.root.own("http")[0], str(config["include"]), service.service.replace("-", "_")
     keep = hitless and not http.own("keepalive_min_timeout")
     lines = [f"keepalive_min_timeout {nginx_config.KEEPALIVE_MIN}s;"] if keep else []
-    if include not in found.files:
+    if include not in found.files and not _includes(found, include):
         lines.append(f"include {include};")
     if not any(f"${name}_status" in one.says() for one in found.all("return")):
         lines += nginx_config.status_server(service.service, str(config["status"]))
@@ -141,6 +142,13 @@ def _http(
     if not edit.line(head).rstrip().endswith("{"):
         raise unclear(http.file, http.line, "http { } begins in a way that cannot be added to", service.service)
     edit.add(head, lines, edit.indent(http.line) + "    ")
+
+
+def _includes(found: Configuration, path: str) -> bool:
+    """Tell whether nginx will read a file as soon as it is there."""
+    texts = [re.sub(r"#.*", "", text_of(Path(name))) for name in found.files]
+    patterns = [pattern for text in texts for pattern in re.findall(r"\binclude\s+[\"']?([^;\s\"']+)", text)]
+    return any(fnmatch(path, str(Path(found.root.file).parent / pattern)) for pattern in patterns)
 
 
 def _location(place: Directive, edit: Edit, service: models.Service, log: str) -> None:

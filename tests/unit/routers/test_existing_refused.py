@@ -101,6 +101,15 @@ def test_an_upstream_with_a_unix_socket_is_asked_for(place: Place) -> None:
     assert "site.conf:4: `server unix:/run/g.sock;` does not say one host and port" in err
 
 
+@pytest.mark.parametrize("include", ["bluegreen/*.conf", "{folder}/bluegreen/pay.conf"])
+def test_an_include_that_has_no_file_yet_is_not_added_again(place: Place, include: str) -> None:
+    line = f"http {{\n    include {include.format(folder=place.folder)};"
+    init(place, "nginx.conf", NGINX.replace("http {", line), entry="http://pay.example")
+    text = place.patched()
+    assert "+    include" not in text
+    assert "+split_clients" in text
+
+
 def test_upstreams_of_stream_are_none_of_ours(place: Place) -> None:
     text = "events { }\nstream {\n upstream blue { server a:1; }\n upstream green { server b:1; }\n}\n"
     assert "0 upstreams have blue in their name: it has none" in init(place, "nginx.conf", text)[1]
