@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
+from bluegreen.core.errors import ReleaseRefused
 from bluegreen.hosts import host_files
 from bluegreen.routers.existing import Edit, Existing, Listen, backends_of, unclear
 from bluegreen.routers.haproxy_config import (
@@ -32,6 +33,8 @@ def read(text: str, file: str, named: Mapping[Color, str]) -> Existing:
     """
     whole = sections(text)
     pools = {one.name: one for one in whole if one.kind in ("backend", "listen") and one.says("server ")}
+    if not named:
+        _separate(pools, file)
     backends = backends_of(list(pools), named, "backend", file)
     said = [line for one in whole for _, line in one.lines]
     sockets = [found[1] for line in said if (found := re.match(ADMIN, line))]
@@ -43,6 +46,16 @@ def read(text: str, file: str, named: Mapping[Color, str]) -> Existing:
         socket=_reached(sockets[0]) if sockets else None,
         health=_asked(pools[name] for name in backends.values()),
     )
+
+
+def _separate(pools: Mapping[str, Section], file: str) -> None:
+    """Refuse the other way to split: both colors' servers in one backend."""
+    for name, one in pools.items():
+        servers = [line.split()[1] for _, line in one.lines if line.startswith("server ")]
+        if all(any(color in server.lower() for server in servers) for color in Color):
+            fact = f"backend {name} has servers of both colors ({', '.join(servers)}); their weights are lost at each reload"
+            step = "give each color a backend of its own, as in docs/haproxy.md; where they have: --backends BLUE,GREEN"
+            raise ReleaseRefused(fact, part=f"{file}:{one.line}", next_step=step)
 
 
 def routing(whole: Sequence[Section], backends: Mapping[Color, str]) -> list[Section]:

@@ -95,6 +95,14 @@ def test_a_server_without_an_address_of_its_own_is_asked_for(place: Place, serve
     assert "targets: ['http://10.0.0.1:80', 'http://10.0.0.9:80']" in text
 
 
+def test_servers_of_both_colors_in_one_backend_are_told_of(place: Place) -> None:
+    both = "backend shop\n    server blue1 10.0.0.1:80 weight 90\n    server green1 10.0.0.2:80 weight 10\n"
+    code, err = init(place, "haproxy.cfg", both)
+    assert code == 2
+    assert "haproxy.cfg:1: backend shop has servers of both colors (blue1, green1)" in err
+    assert "give each color a backend of its own" in err
+
+
 def test_an_upstream_with_a_unix_socket_is_asked_for(place: Place) -> None:
     code, err = init(place, "site.conf", NGINX.replace("10.0.0.2:8080", "unix:/run/g.sock"), entry="http://pay.example")
     assert code == 2
