@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -207,7 +209,7 @@ def test_a_comment_in_another_encoding_stays_as_it_is(place: Place, name: str) -
     path.write_bytes(b"# Configuraci\xf3n\n" + (SHARED if name == "haproxy.cfg" else NGINX).encode())
     scheme = "https" if name == "haproxy.cfg" else "http"
     services = str(place.folder / "services")
-    words = ["bluegreen", "--services", services]
+    words = [str(Path(sys.executable).with_name("bluegreen")), "--services", services]
     for more in (["init", "pay", "--config", str(path), "--entry", f"{scheme}://pay.example"],
                  ["lines", "pay", "--patch", "--live", "blue"]):  # fmt: skip
         done = subprocess.run([*words, *more], capture_output=True, check=False, timeout=30)
