@@ -27,6 +27,10 @@ FLAGS = [
 ]
 WITHIN_MS = 30_000
 IMAGES = ROOT / "docs" / "images"
+HIDE_PATHS = """() => document.querySelectorAll("p").forEach(line => {
+    if (line.textContent.startsWith('File "')) line.style.display = "none"
+})"""
+"""Pictures show no folder of the machine that they were taken on."""
 KEEP = "BLUEGREEN_IMAGES"
 """Set to write the pictures of the documents anew; else they are taken and thrown away."""
 
@@ -57,12 +61,13 @@ class Browser:
         """Wait until a text is there to be read."""
         expect(self.page.get_by_text(text).first).to_be_visible(timeout=WITHIN_MS)
 
-    def picture(self, name: str) -> Path:
+    def picture(self, name: str, clip: Any = None) -> Path:
         """Take a picture once nothing moves any more."""
         self.page.wait_for_load_state("networkidle")
+        self.page.evaluate(HIDE_PATHS)
         self.page.wait_for_timeout(800)  # animations
         path = self.folder / f"{name}.png"
-        self.page.screenshot(path=path)
+        self.page.screenshot(path=path, clip=clip)
         return path
 
     def text(self) -> str:

@@ -64,7 +64,9 @@ def test_a_release_is_started_in_the_form_and_followed_to_its_end(stack, ui):
     ui.sees(f"promoted: admin: {version} is live on")
     ui.page.get_by_role("button", name=re.compile("Show Graph")).click()
     expect(ui.page.locator(".react-flow__node").filter(has_text="verdict").first).to_be_visible(timeout=WITHIN_MS)
-    ui.picture("graph")
+    ui.page.get_by_role("button", name="Collapse Details Panel").click()
+    ui.page.get_by_role("button", name=re.compile("Fit", re.IGNORECASE)).first.click()
+    ui.picture("graph", clip={"x": 64, "y": 340, "width": 1336, "height": 260})
     ui.page.get_by_role("button", name=re.compile("Show Grid")).click()
 
 
@@ -89,6 +91,7 @@ def test_a_bad_version_is_understood_from_the_run_its_logs_and_its_links(stack, 
     ui.open("dags", stack.dag, "runs", run.run_id, "tasks", "deploy", "details")
     ui.page.get_by_role("link", name="What happened").click()
     expect(ui.page).to_have_url(re.compile("tasks/verdict$"), timeout=WITHIN_MS)
+    ui.page.get_by_role("button", name=re.compile("scroll to top")).click()
     ui.sees("## What moved")
     ui.picture("report")
     ui.open("dags", stack.dag, "runs", run.run_id, "tasks", "deploy", "details")
