@@ -1,0 +1,126 @@
+"""A secret in every place that takes one, and everything broken: it is in no error, no log line, no output, no notice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import traceback
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bluegreen.catalog.load import load_file
+from bluegreen.checks.smoke import smoke
+from bluegreen.cli.main import main
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.env_secrets import EnvironmentSecrets
+from bluegreen.core.notice import Notice
+from bluegreen.core.stamp import Phase
+from bluegreen.release.evidence import tried_rules
+from bluegreen.release.wiring import ports_for
+from demo.processes import free_port
+from tests.rigs.sshd import Sshd, missing_sshd
+from tests.rigs.webhook import Webhook
+
+PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", "hook")}
+
+
+@pytest.fixture
+def sshd():
+    if reason := missing_sshd():
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="bg-sshd-"))
+    folder.chmod(0o755)
+    with Sshd(folder / "host") as host:
+        host.accept()
+        yield host
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def service(tmp_path, sshd, monkeypatch):
+    """A service whose every part has a login that does not help."""
+    closed = f"http://127.0.0.1:{free_port()}"
+    with Webhook(status=500) as answers:
+        text = yaml.safe_dump(
+            {
+                "service": "shop",
+                "entry": {"url": answers.url.rpartition("/services")[0], "connection": "entry"},
+                "router": {
+                    "type": "haproxy",
+                    "backends": {"blue": "b", "green": "g"},
+                    "nodes": [
+                        {
+                            "name": "lb1", "socket": "/nowhere.sock", "map": "/nowhere.map",
+                            "entry": f"127.0.0.1:{answers.server.server_port}",
+                            "ssh": sshd.ssh(connection="lb").model_dump(mode="json"),
+                        }
+                    ],
+                },
+                "colors": {color: {"targets": [f"http://127.0.0.1:{free_port()}"]} for color in ("blue", "green")},
+                "deploy": {
+                    "type": "command",
+                    "command": ["sh", "-c", "echo token=$TOKEN; echo $TOKEN >&2; exit 3"],
+                    "diagnose": ["sh", "-c", "echo $TOKEN"],
+                    "secrets": {"TOKEN": "deploy"},
+                    "fence": str(tmp_path / "fence"),
+                },
+                "smoke": [{"path": "/"}],
+                "evidence": {"type": "prometheus", "url": answers.url, "connection": "metrics", "labels": {"c": "$color"}},
+                "release": {"rules": [{"type": "prometheus", "metric": "error_rate", "max": 5}], "restore_within": "1s"},
+                "notify": {"webhook": "hook"},
+            }
+        )  # fmt: skip
+        (tmp_path / "services").mkdir()
+        (tmp_path / "services" / "shop.yaml").write_text(text)
+        for name, secret in PLANTED.items():
+            password = f"{closed}/{secret}" if name == "hook" else secret
+            told = {"login": "root", "password": password, "extra": {"private_key_passphrase": secret}}
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(told))
+        yield load_file(tmp_path / "services" / "shop.yaml")
+
+
+def provoked(service, folder, capfd):
+    """Let every part fail, and yield everything that anybody could read of it."""
+    said = []
+    ports = ports_for(service, EnvironmentSecrets(), said.append)
+    notice = Notice("shop", "restored", Phase.CANARY, "why", "by", "run", "blue", "1", "2", "2026-11-24T12:00:00Z")
+    parts = {
+        "router": ports.router.read,
+        "check": ports.router.check,
+        "deploy": lambda: ports.deployer.deploy(Color.GREEN, "2", 1, "run@1"),
+        "diagnose": lambda: ports.deployer.diagnose(Color.GREEN),
+        "proof": lambda: ports.prove(Split.whole_on(Color.BLUE)),
+        "smoke": lambda: smoke(service, Color.GREEN),
+        "rules": lambda: tried_rules(ports, Color.GREEN),
+        "webhook": lambda: ports.tell(notice),
+    }
+    for name, part in parts.items():
+        try:
+            yield name, repr(part())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must hold no secret
+            yield name, "".join(traceback.format_exception(error))
+    yield "log", "\n".join(said)
+    for words in (["check", "shop"], ["status", "shop"], ["restore", "shop", "--reason", "x"], ["--debug", "guard"]):
+        main(["--services", str(folder), *words])
+        yield " ".join(words), "".join(capfd.readouterr())
+
+
+def test_no_planted_secret_is_to_be_read_anywhere(service, tmp_path, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    found = dict(provoked(service, tmp_path / "services", capfd))
+    assert "lb1" in found["router"]
+    assert "token=***" in found["deploy"]
+    assert "broken connection" in found["proof"]
+    assert "Prometheus gives no answer" in found["rules"]
+    told = found | {"logging": caplog.text}
+    assert {(name, secret) for name, text in told.items() for secret in PLANTED.values() if secret in text} == set()
+
+
+def test_the_places_are_all_that_take_one(service):
+    from bluegreen.catalog.section import connections
+
+    assert connections(service) == set(PLANTED)
