@@ -1,4 +1,4 @@
-"""Airflow listeners: a release run's note says what happened, and the pool of the way back is always there."""
+"""Airflow listeners: a run's note says what happened, and the pool of the way back is always there."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import object_session
 
 POOL, SLOTS = "bluegreen_way_back", 4
+TELLS = {"release": "verdict", "rollback": "rollback", "retire": "retire"}
+"""Kind of DAG -> the task that leaves the run's note."""
 LONGEST_NOTE = 1000
 """Characters that Airflow's column holds; a longer note would fail in the scheduler's own transaction."""
 
@@ -32,21 +34,21 @@ def on_starting(component: Any) -> None:
 
 @hookimpl
 def on_dag_run_success(dag_run: Any, msg: str) -> None:  # noqa: ARG001 - Airflow's signature
-    """Write what the verdict said into the run's note."""
+    """Write what happened into the run's note."""
     _write_note(dag_run)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: Any, msg: str) -> None:  # noqa: ARG001 - Airflow's signature
-    """Write what the verdict said into the run's note."""
+    """Write what happened into the run's note."""
     _write_note(dag_run)
 
 
 def _write_note(dag_run: Any) -> None:
-    session = object_session(dag_run)
-    if session is None or not dag_run.dag_id.startswith("release__"):
+    session, task = object_session(dag_run), TELLS.get(dag_run.dag_id.partition("__")[0])
+    if session is None or task is None:
         return
-    found = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids="verdict", key="note", limit=1)
+    found = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids=task, key="note", limit=1)
     row = session.scalars(found).first()
     said = str(XComModel.deserialize_value(row)) if row else ""
     if said and said not in (dag_run.note or ""):

@@ -154,6 +154,7 @@ def test_a_rollback_after_the_release_goes_back_and_a_second_one_is_refused(stac
     assert rollback(stack) == "success"
     assert live(stack) == before
     assert rollback(stack) == "failed"
+    assert stack.api.runs("rollback__shop", limit=1)[0]["note"].startswith("NOT rolled back: shop: ")
     assert live(stack) == before
 
 

@@ -129,3 +129,5 @@ def test_going_back_is_a_form_with_a_reason(stack, ui):
     assert stack.api.wait_run("rollback__shop", back, 60)["state"] == "success"
     assert stack.status()["live"] != live
     assert "checkout is broken" in stack.status()["stamp"]["why"]
+    ui.open("dags", "rollback__shop", "runs", back)
+    ui.sees("rolled back: checkout is broken | ")

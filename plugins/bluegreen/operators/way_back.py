@@ -40,9 +40,11 @@ class RollbackNowOperator(BlueGreenOperator):
             ports = self.ports()
             found, last = looked_at_beside(ports, lambda: rollback(ports, run.run_id, why, by))
         except Exception as error:
+            context["ti"].xcom_push(key="note", value=f"NOT rolled back: {error}")
             leave_rollback_report(context, self.service, "not rolled back", str(error))
             raise
         value = found.as_json() | {"last_answer": last.as_json() if last else None}
+        context["ti"].xcom_push(key="note", value=f"rolled back: {why} | {found.says}")
         leave_rollback_report(context, self.service, "rolled back", why, value)
         return value
 
@@ -61,6 +63,7 @@ class RetireOperator(BlueGreenOperator):
         run, params = context["dag_run"], context["params"]
         by = run.triggering_user_name or str(run.run_type.value)
         found = retire(self.ports(), params["reason"], by, params["release"] or "")
+        context["ti"].xcom_push(key="note", value=found.says)
         if found.color is None:
             leave_out(self.log, found.says)
         return found.as_json()
