@@ -263,7 +263,12 @@ def _release_params(service: Service) -> dict[str, Param]:
         "watch": _duration(
             "Watch after the full switch", f"Empty: as in the service file ({text(service.release.watch)})."
         ),
-        "dry_run": Param(False, type="boolean", title="Dry run", description="Only show the exact changes."),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Only show the exact changes, in the log of plan; nothing is touched.",
+        ),
         "skip": Param(
             [],
             type="array",

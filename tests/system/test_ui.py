@@ -53,7 +53,7 @@ def test_a_release_is_started_in_the_form_and_followed_to_its_end(stack, ui):
     dialog = form_of(ui, stack.dag)
     for section in ("Traffic", "Exceptions"):
         expect(dialog.get_by_text(section).first).to_be_visible()
-    expect(dialog.get_by_text("Only show the exact changes.")).to_be_visible()
+    expect(dialog.get_by_text("Only show the exact changes, in the log of plan")).to_be_visible()
     dialog.locator("#element_version").fill(version)
     ui.picture("form")
     dialog.get_by_role("button", name="Trigger", exact=True).click()
@@ -99,8 +99,9 @@ def test_a_bad_version_is_understood_from_the_run_its_logs_and_its_links(stack, 
     ui.sees("already restored: blue/green")
     ui.open("dags", stack.dag, "runs", run.run_id, "tasks", "deploy", "details")
     ui.page.get_by_role("link", name="Report").click()
-    ui.sees("report")
-    assert "_link_" not in stack.api.note(stack.dag, run.run_id)
+    expect(ui.page).to_have_url(re.compile("tasks/verdict/xcom$"), timeout=WITHIN_MS)
+    expect(ui.page.get_by_role("cell", name="report", exact=True)).to_be_visible(timeout=WITHIN_MS)
+    assert stack.api.links(stack.dag, run.run_id, "deploy")["Entry"] == "http://shop.test"
 
 
 def test_the_question_before_the_switch_is_answered_by_a_click(stack, ui):
@@ -131,3 +132,6 @@ def test_going_back_is_a_form_with_a_reason(stack, ui):
     assert "checkout is broken" in stack.status()["stamp"]["why"]
     ui.open("dags", "rollback__shop", "runs", back)
     ui.sees("rolled back: checkout is broken | ")
+    ui.open("dags", "rollback__shop", "runs", back, "tasks", "rollback", "details")
+    ui.page.get_by_role("link", name="Report").click()
+    expect(ui.page).to_have_url(re.compile("tasks/rollback/xcom$"), timeout=WITHIN_MS)

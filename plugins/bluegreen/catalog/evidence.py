@@ -72,8 +72,8 @@ class ThresholdRule(Section):
 
     @property
     def says(self) -> str:
-        """How logs call it."""
-        return self.metric
+        """How logs call it, with its bound."""
+        return f"{self.metric} at most {self.max:g}"
 
 
 class PrometheusRule(Section):

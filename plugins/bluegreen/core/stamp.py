@@ -152,13 +152,12 @@ class Stamp:
 
 
 def now_utc() -> datetime:
-    """Return the present as aware UTC, in whole milliseconds as stamps are."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    """Return the present as aware UTC, to the microsecond, as stamps are: two writers at once must differ in it."""
+    return datetime.now(UTC)
 
 
 def _stamp_time(moment: datetime | None) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds") if moment else NONE
+    return moment.astimezone(UTC).isoformat(timespec="microseconds") if moment else NONE
 
 
 def _read_time(text: str) -> datetime | None:

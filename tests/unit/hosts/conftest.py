@@ -4,10 +4,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from demo.processes import wait_until
 from tests.rigs.sshd import Sshd, missing_sshd
 
 
@@ -31,6 +33,11 @@ def host(_sshd: Sshd) -> Sshd:
         _sshd.stop()
         _sshd.start()
     _sshd.accept()
+    with suppress(TimeoutError):
+        wait_until(lambda: not _sshd.programs(), 3, "what the test before has left to end")
+    for left in _sshd.programs():
+        left.kill()
+    wait_until(lambda: not _sshd.programs(), 10, "what the test before has left to be gone")
     return _sshd
 
 

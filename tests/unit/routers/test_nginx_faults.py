@@ -297,8 +297,11 @@ def test_without_worker_shutdown_timeout_old_workers_pile_up_behind_their_client
         for _ in range(3):
             held.append(Download(server, node.entry_port))
             node.reload()
-        leaving = [pid for pid, title in node.worker_titles().items() if "shutting down" in title]
-        assert len(leaving) == 3
+
+        def leaving() -> int:
+            return sum("shutting down" in title for title in node.worker_titles().values())
+
+        wait_until(lambda: leaving() == 3, 10, "three old workers that wait for their clients")
         assert in_flight(node)[Color.BLUE] == 3
         assert [one.end()[-1:] for one in held] == [b"x"] * 3
 
