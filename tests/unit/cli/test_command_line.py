@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from bluegreen import __version__
 from bluegreen.cli import session
-from bluegreen.cli.main import main
+from bluegreen.cli.main import app, main
 
 ROOT = Path(__file__).parents[3]
 VERBS = ("status", "check", "restore", "guard", "adopt", "init", "lines", "schema")
@@ -54,6 +55,10 @@ def test_help_fits_a_screen_and_ends_with_an_example(monkeypatch, capsys, verb):
     last = " ".join(" ".join(lines).rpartition("Example")[2].split())
     assert f"bluegreen {verb}" in last
     assert not any("..." in line for line in lines if line.strip().startswith(VERBS)), "a cut sentence"
+
+
+def test_the_verbs_above_are_all_that_there_are():
+    assert set(VERBS) == set(typer.main.get_command(app).commands)
 
 
 def test_the_help_tells_the_exit_codes(capsys):
