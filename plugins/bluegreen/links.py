@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.utils.helpers import build_airflow_dagrun_url
 
 from bluegreen.catalog.load import load_service, services_folder
 
 
 class _TaskLink(BaseOperatorLink):
-    """To a page of another task of the same run."""
+    """To a page of a task of the same run; of the very task where none is named."""
 
-    task: str
+    task: str = ""
     page: str = ""
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the page's path in Airflow's UI."""
-        return f"/dags/{ti_key.dag_id}/runs/{ti_key.run_id}/tasks/{self.task}{self.page}"
+        """Return the page's address; Airflow may stand under a path."""
+        run = build_airflow_dagrun_url(dag_id=ti_key.dag_id, run_id=ti_key.run_id)
+        return f"{run}/tasks/{self.task or ti_key.task_id}{self.page}"
 
 
 class OutcomeLink(_TaskLink):
@@ -34,14 +36,11 @@ class ReportLink(_TaskLink):
     task, page = "verdict", "/xcom"
 
 
-class OwnReportLink(BaseOperatorLink):
+class OwnReportLink(_TaskLink):
     """To the report of a run that has one task only."""
 
     name = "Report"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the path of the task's XComs in Airflow's UI."""
-        return f"/dags/{ti_key.dag_id}/runs/{ti_key.run_id}/tasks/{ti_key.task_id}/xcom"
+    page = "/xcom"
 
 
 class TrafficLink(_TaskLink):

@@ -497,3 +497,16 @@ def test_the_last_word_of_another_watch_is_not_taken_for_ours():
     assert deferred.value.trigger.serialize()[1]["spec"] == told
     with pytest.raises(AirflowFailException, match="somebody else moved"):
         sensor.resume(context(), word | {"epoch": spec.epoch}, told)
+
+
+@pytest.mark.parametrize("base", ["https://corp.example/airflow", "https://corp.example/airflow/"])
+def test_links_lead_to_airflow_where_it_stands_under_a_path(monkeypatch, base):
+    from types import SimpleNamespace
+
+    from bluegreen.links import RELEASE_LINKS, OwnReportLink
+
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base)
+    key = SimpleNamespace(dag_id="release__shop", run_id="run", task_id="deploy")
+    pages = [link.get_link(None, ti_key=key) for link in (*RELEASE_LINKS[:3], OwnReportLink())]
+    run = "https://corp.example/airflow/dags/release__shop/runs/run/tasks"
+    assert pages == [f"{run}/verdict", f"{run}/verdict/xcom", f"{run}/safe", f"{run}/deploy/xcom"]

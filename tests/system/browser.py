@@ -81,7 +81,7 @@ def browser(url: str, login: Login, folder: Path) -> Iterator[Browser]:
     images.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         chromium: Any = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1400, "height": 760})
+        page = chromium.new_page(viewport={"width": 1400, "height": 740})
         found = Browser(page, url, images)
         found.login(login)
         yield found

@@ -80,7 +80,8 @@ class PrometheusSource:
         try:
             at, value = sample_in(answer)
         except BadAnswer as bad:
-            raise (QueryRefused if bad.refused else NoNumber)(asker.excerpt(str(bad))) from bad
+            kind = QueryRefused if bad.refused else NoNumber
+            raise kind(asker.excerpt(str(bad))) from None  # its own text is not masked
         self._is_fresh(at)
         return value
 

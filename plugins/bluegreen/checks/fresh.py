@@ -153,7 +153,7 @@ class Asker:
                 read = await _read(response)
                 return Answer(response.status, response.headers, read, _ms_since(start))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoAnswer(_kind(error), self.excerpt(_detail(error, timeout))) from error
+            raise NoAnswer(_kind(error), self.excerpt(_detail(error, timeout))) from None  # its own text is not masked
 
     def excerpt(self, text: str) -> str:
         """Return a foreign text as an error may quote it: one line, short, without secrets."""

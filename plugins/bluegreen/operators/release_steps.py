@@ -48,7 +48,7 @@ def _duration(ports: Ports, params: Any, name: str) -> timedelta | None:
         return parse(params[name]) if params[name] else None
     except ValueError as error:
         raise ReleaseRefused(
-            f"{name}: {error}", service=ports.name, next_step="mend the params and start again"
+            str(error), service=ports.name, part=name, next_step="mend the params and start again"
         ) from error
 
 

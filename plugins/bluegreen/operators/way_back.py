@@ -62,7 +62,11 @@ class RetireOperator(BlueGreenOperator):
         """Retire; the DAG run's param ``reason`` stands in the stamp, ``release`` says for which release it was asked."""
         run, params = context["dag_run"], context["params"]
         by = run.triggering_user_name or str(run.run_type.value)
-        found = retire(self.ports(), params["reason"], by, params["release"] or "")
+        try:
+            found = retire(self.ports(), params["reason"], by, params["release"] or "")
+        except Exception as error:
+            context["ti"].xcom_push(key="note", value=f"NOT retired: {error}")
+            raise
         context["ti"].xcom_push(key="note", value=found.says)
         if found.color is None:
             leave_out(self.log, found.says)

@@ -73,11 +73,15 @@ def _ours(ports: Ports, reading: Reading, run: str) -> Stamp:
     stamp = reading.stamp
     if stamp is None or reading.foreign or stamp.phase is Phase.STRANDED:
         raise ReleaseRefused(
-            f"not in order: {reading.says()}", service=ports.name, next_step="bluegreen adopt, or status"
+            f"not in order: {reading.says()}",
+            service=ports.name,
+            part="router",
+            next_step=f"see bluegreen status {ports.name}, then bluegreen adopt {ports.name}",
         )
     not_finished(ports, run, reading, but=Phase.SETTLED)
     if (stamp.phase.transitional or stamp.phase is Phase.CLAIMED) and stamp.run != run:
-        raise TrafficConflict(f"release {stamp.release} is under way", service=ports.name, next_step="wait for it")
+        fact, step = f"release {stamp.release} is under way", f"wait for it, or stop it with rollback__{ports.name}"
+        raise TrafficConflict(fact, service=ports.name, part="router", next_step=step)
     return stamp
 
 

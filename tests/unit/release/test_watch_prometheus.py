@@ -7,20 +7,24 @@ zero, and never the end of the watch itself.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
 import time
+import traceback
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from bluegreen.analysis.prometheus_api import PrometheusSource
 from bluegreen.analysis.registry import make_source
+from bluegreen.catalog.evidence import PrometheusRule
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
-from bluegreen.core.errors import ReleaseRefused, SecretPending
+from bluegreen.core.errors import NoNumber, ReleaseRefused, SecretPending
 from bluegreen.core.stamp import now_utc
 from bluegreen.release.adopt import adopt
 from bluegreen.release.plan import dry_run, plan
@@ -408,6 +412,22 @@ def test_a_password_alone_is_a_bearer_token_that_no_error_repeats(rig, proxy):
     text = missing(service, r"no data: HTTP 403: token \*\*\* is not known", secrets=bearer)
     assert PASSWORD not in text
     assert proxy.asked[0].headers["Authorization"] == f"Bearer {PASSWORD}"
+
+
+def test_a_trace_of_a_bad_answer_does_not_repeat_the_token_either(rig, proxy):
+    proxy.instead = Reply(403, body=f"token {PASSWORD} is not known")
+    service = asking(proxy.url, ERROR_RATE, connection="metrics")
+    source = PrometheusSource(service.evidence, lambda name: replace(keys(metrics=PASSWORD)(name), login=""))
+
+    async def ask():
+        async with source.opened() as number:
+            await number(
+                next(rule for rule in service.release.rules if isinstance(rule, PrometheusRule)), Color.GREEN, 1
+            )
+
+    with pytest.raises(NoNumber, match="not known") as raised:
+        asyncio.run(ask())
+    assert PASSWORD not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_connection_on_its_way_is_waited_for_also_at_the_end(rig):
