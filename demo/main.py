@@ -172,7 +172,7 @@ def _figures(good: dict[str, Any], bad: dict[str, Any], status: dict[str, Any], 
         "verdict_to_last_bad_answer_s": round(last_bad - at["verdict_at"].timestamp(), 3)
         if "verdict_at" in at
         else None,
-        "p99_ms": load.p99_ms(),
+        "p99_ms": round(load.p99_ms() or 0.0, 1),
     }
 
 
