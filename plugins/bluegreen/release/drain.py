@@ -8,6 +8,7 @@ from typing import Any
 
 from bluegreen.core import evidence
 from bluegreen.core.colors import Color
+from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import DeployError
 from bluegreen.core.ports import Counts
 from bluegreen.core.reading import Reading
@@ -53,13 +54,7 @@ def drain(ports: Ports, color: Color) -> Drained:
     deadline = ports.deadline(ports.service.release.drain)
     if not isinstance(ports.router, Counts):
         return Drained(color, None, 0.0)
-    left: int | None = None
-    for attempt in deadline.tries(first_pause=0.2):
-        left = in_flight(ports, color)
-        if left == 0:
-            break
-        if attempt % 10 == 1:
-            ports.log(f"draining {color}: {_count(left)} in flight, {deadline.left:.0f} s left")
+    left = _until_none(ports, color, "draining", deadline)
     waited = ports.service.release.drain.total_seconds() - deadline.left
     ports.log(f"drained {color}: {_count(left)} in flight after {waited:.1f} s")
     return Drained(color, left, round(waited, 2))
@@ -78,20 +73,27 @@ def wait_until_unused(ports: Ports, color: Color, reading: Reading) -> None:
         ports.sleep(seconds)
     if not isinstance(ports.router, Counts):
         return
-    left: int | None = None
-    deadline = ports.deadline(ports.service.release.drain)
-    for attempt in deadline.tries(first_pause=0.2):
-        left = in_flight(ports, color)
-        if left == 0:
-            return
-        if attempt % 10 == 1:
-            ports.log(f"waiting for {color}: {_count(left)} in flight, {deadline.left:.0f} s left")
+    left = _until_none(ports, color, "waiting for", ports.deadline(ports.service.release.drain))
+    if left == 0:
+        return
     raise DeployError(
         f"{_count(left)} are still in flight on it",
         service=ports.name,
         part=color,
         next_step="wait for them, or give release.drain more time",
     )
+
+
+def _until_none(ports: Ports, color: Color, doing: str, deadline: Deadline) -> int | None:
+    """Return what is in flight on a color when nothing is any more, or the time is over; tell of it now and then."""
+    left: int | None = None
+    for attempt in deadline.tries(first_pause=0.2):
+        left = in_flight(ports, color)
+        if left == 0:
+            break
+        if attempt % 10 == 1:
+            ports.log(f"{doing} {color}: {_count(left)} in flight, {deadline.left:.0f} s left")
+    return left
 
 
 def _count(left: int | None) -> str:
