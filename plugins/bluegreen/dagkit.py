@@ -192,7 +192,7 @@ def _traffic(forward: dict[str, Any], release: Release) -> list[Any]:
             ShiftOperator(task_id=shift, canary=number, after=list(shifts), watches=list(watches), **forward),
             WatchSensor(task_id=watch, shift=shift, canary=number, **forward),
         ]
-        shifts.append(shift)
+        shifts += [shift, watch]  # a watch that held the traffic to ask has moved the epoch on
         watches.append(watch)
     if release.approvals.before_switch:
         if release.canary:

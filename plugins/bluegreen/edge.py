@@ -164,7 +164,7 @@ def epoch_of(context: Context, steps: Sequence[str]) -> int:
 
 def need_healthy(context: Context, plan: Plan, watch: str) -> None:
     """
-    Let only a proven healthy verdict pass, or somebody's written reason.
+    Let only a proven healthy verdict pass, an approval of what could not be proven, or somebody's written reason.
 
     A watch that was marked success by hand left no verdict; its XCom ``promote``, which a person adds in the UI or by
     the REST API with the reason as value, stands in for one.
@@ -175,7 +175,8 @@ def need_healthy(context: Context, plan: Plan, watch: str) -> None:
     ti = context["ti"]
     verdict = ti.xcom_pull(task_ids=watch) or {}
     # Airflow deletes what a task left only when it starts again: a cleared run must not go on with its old verdict.
-    if (verdict.get("says"), verdict.get("release")) == ("healthy", plan.release) or plan.skips("watch"):
+    good = verdict.get("says") in ("healthy", "approved") and verdict.get("release") == plan.release
+    if good or plan.skips("watch"):
         return
     reason = str(ti.xcom_pull(task_ids=watch, key="promote") or "").strip()
     if not reason:

@@ -264,3 +264,66 @@ def test_prewarming_and_smoke_tests_of_a_superseded_release_do_not_begin(world, 
     ):
         with pytest.raises(AirflowFailException, match="run-1@2 does not hold the service any more, run-2@5 does"):
             operator.execute(context(left(world)))
+
+
+def too_little(world, monkeypatch):
+    """A canary's watch that ended with too little evidence: what its task left, and the form that it wrote."""
+    from airflow.sdk.exceptions import TaskAwaitingInput
+
+    from bluegreen.sensors import watch
+    from tests.unit.release.test_watch import WatchSpec
+
+    release = SERVICE.frozen()["release"] | {"approvals": {"unknown": {"by": ["bob"], "deadline": "30m"}}}
+    service = Service.model_validate(SERVICE.frozen() | {"release": release})
+    world.release = world.release.model_copy(update={"service": service})
+    monkeypatch.setattr(watch, "ports_for", lambda *_: world.ports())
+    given: dict = {}
+    monkeypatch.setattr(
+        "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **form: given.update(form)
+    )
+    ours = {"release": world.release.release, "epoch": world.canary.epoch}
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    spec = WatchSpec(
+        service=service, run="run-1", step="w", color=Color.GREEN, since=now, until=now, baseline={}, **ours
+    )
+    seen = {"rules": [{"state": "no data", "text": "3 requests, 20 are needed"}]}
+    seen |= {"colors": {"green": {"requests": 3, "errors": 0}}}
+    word = ours | {"says": "unknown", "reason": "too little evidence", "verdict": {"numbers": seen}}
+    watcher = watch.WatchSensor(task_id="canary_1_watch", service="shop", shift="canary_1", canary=0)
+    found = context(left(world))
+    found["task_instance"] = SimpleNamespace(id="1")
+    with pytest.raises(TaskAwaitingInput):
+        watcher.resume(found, word, spec.model_dump(mode="json"))
+    return watcher, found, given
+
+
+def test_too_little_evidence_holds_the_canary_and_asks_with_what_was_seen(world, monkeypatch):
+    _, found, form = too_little(world, monkeypatch)
+    reading = world.ports().router.read()
+    assert (reading.stamp.phase, reading.split.share(Color.GREEN)) == (Phase.HELD, 10)
+    assert form["subject"] == "shop 2: too little evidence at 10 %, go on?"
+    assert "green: 3 requests, 0 failed" in form["body"]
+    assert "`3 requests, 20 are needed`" in form["body"]
+    assert form["assigned_users"] == [{"id": "bob", "name": "bob"}]
+    assert (form["defaults"], found["ti"].pushed["end"]["says"]) == (["Reject"], "unknown")
+
+
+@pytest.mark.parametrize("who", ["bob", "mallory", None])
+def test_only_a_yes_to_too_little_evidence_lets_the_next_shift_run(world, monkeypatch, who):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    watcher, found, _ = too_little(world, monkeypatch)
+    pushed = {("canary_1_watch", key): value for key, value in found["ti"].pushed.items()}
+    made = context(left(world) | pushed)
+    answer = {**event(user=who), "chosen_options": ["Approve" if who else "Reject"]}
+    if who != "bob":
+        with pytest.raises(AirflowFailException):
+            watcher.execute_complete(made, answer)
+        return
+    told = watcher.execute_complete(made, answer)
+    assert (told["says"], told["by"], told["epoch"]) == ("approved", "bob", world.canary.epoch + 1)
+    from bluegreen.edge import epoch_of, need_healthy
+
+    after = context(left(world) | {("canary_1_watch", "return_value"): told})
+    need_healthy(after, world.release, "canary_1_watch")
+    assert epoch_of(after, ["plan", "canary_1", "canary_1_watch"]) == world.canary.epoch + 1

@@ -1,30 +1,67 @@
-"""Cumulative counts of several nodes to one growing series per color; resets and gaps are missing data, not zero."""
+"""Cumulative counts of several nodes to one growing series of both colors; resets and gaps are missing data, not zero."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Counters, NodeCounters
 
 GAP = 10.0
 """Seconds between two samples that are worth a word: the triggerer was restarted, or its loop was held up."""
+MOST_ROWS = 400
+"""Rows that are kept. When there are more, every second of the older half goes: it stands in the report, and is judged."""
 
 
 @dataclass(frozen=True)
-class Point:
+class Counted:
     """
-    A color's counts since the watch began.
+    A color's counts over some time.
 
-    :param at: seconds since the watch began
     :param requests: answered
     :param errors: 5xx among them
+    :param latency_ms: mean response time at its end in milliseconds, on the slowest node; None where nobody tells
+    """
+
+    requests: int = 0
+    errors: int = 0
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    Both colors' counts since the watch began.
+
+    :param at: seconds since the watch began
     """
 
     at: float
-    requests: int
-    errors: int
+    colors: Mapping[Color, Counted]
+
+    def since(self, before: Row, color: Color) -> Counted:
+        """Return what a color counted after another row."""
+        new, old = self.colors[color], before.colors[color]
+        return Counted(new.requests - old.requests, new.errors - old.errors, new.latency_ms)
+
+    def as_json(self) -> list[Any]:
+        """Return ``[at, requests, errors, latency]``, the last three for blue and for green."""
+        counts = [self.colors[color] for color in Color]
+        return [round(self.at, 3), *(value for c in counts for value in (c.requests, c.errors, c.latency_ms))]
+
+    @classmethod
+    def of_json(cls, told: Sequence[Any]) -> Row:
+        """
+        Read what ``as_json`` wrote.
+
+        :raises ValueError: it did not write this
+        """
+        at, *counts = told
+        if len(counts) != 6:
+            raise ValueError(f"a row has 7 values, found {len(told)}")
+        return cls(float(at), {color: Counted(*counts[3 * n : 3 * n + 3]) for n, color in enumerate(Color)})
 
 
 @dataclass
@@ -33,17 +70,20 @@ class Series:
     One watch's evidence.
 
     :param baseline: counters when the watch began
+    :param warm_up: seconds after which evidence begins
+    :param rows: the first one is where the evidence begins
+    :param thinned: how often rows were taken out
     """
 
     baseline: NodeCounters
-    points: dict[Color, deque[Point]] = field(default_factory=dict)
+    warm_up: float = 0.0
+    rows: list[Row] = field(default_factory=lambda: [Row(0.0, dict.fromkeys(Color, Counted()))])
     latest: NodeCounters = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
+    thinned: int = 0
     _last: dict[tuple[str, Color], Counters] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for color in Color:
-            self.points[color] = deque([Point(0.0, 0, 0)], maxlen=20_000)
         self._last = {(node, color): c for node, colors in self.baseline.items() for color, c in colors.items()}
 
     def add(self, at: float, counters: NodeCounters) -> None:
@@ -53,15 +93,22 @@ class Series:
         :param at: seconds since the watch began
         :param counters: cumulative counts of every node that answered
         """
-        if at - self.points[Color.BLUE][-1].at > GAP:
-            self._gap(f"nothing was sampled for {at - self.points[Color.BLUE][-1].at:.0f} s before {at:.0f} s")
+        before = self.rows[-1]
+        if at - before.at > GAP:
+            self._gap(f"nothing was sampled for {at - before.at:.0f} s before {at:.0f} s")
         self.latest = counters
         for missing in sorted({node for node, _ in self._last} - set(counters)):
             self._gap(f"{missing} gave no counts at {at:.0f} s")
-        for color in Color:
-            requests, errors = self._grown(color, counters, at)
-            last = self.points[color][-1]
-            self.points[color].append(Point(at, last.requests + requests, last.errors + errors))
+        row = Row(at, {color: self._grown(before.colors[color], color, counters, at) for color in Color})
+        if before.at < self.warm_up:
+            # The evidence begins with the first sample after it, or with the last one before: nothing in between counts.
+            self.rows = [row]
+            return
+        self.rows.append(row)
+        if len(self.rows) > MOST_ROWS:
+            half = len(self.rows) // 2
+            self.rows = [*self.rows[:half:2], *self.rows[half:]]
+            self.thinned += 1
 
     def stretch(self, color: Color, window: float, min_requests: int) -> tuple[int, int, float]:
         """
@@ -69,21 +116,21 @@ class Series:
 
         :returns: requests, errors, seconds; all there is where that is less
         """
-        points = self.points[color]
-        last = points[-1]
-        for point in reversed(points):
-            if last.at - point.at >= window and last.requests - point.requests >= min_requests:
-                return last.requests - point.requests, last.errors - point.errors, last.at - point.at
-        first = points[0]
-        return last.requests - first.requests, last.errors - first.errors, last.at - first.at
+        last, begin = self.rows[-1], self.rows[0]
+        for row in reversed(self.rows):
+            if last.at - row.at >= window and last.since(row, color).requests >= min_requests:
+                begin = row
+                break
+        found = last.since(begin, color)
+        return found.requests, found.errors, last.at - begin.at
 
     def totals(self) -> dict[str, dict[str, int]]:
-        """Return requests and errors by color since the watch began, as JSON."""
-        latest = {color: points[-1] for color, points in self.points.items()}
-        return {str(color): {"requests": last.requests, "errors": last.errors} for color, last in latest.items()}
+        """Return requests and errors by color since the evidence began, as JSON."""
+        counts = {color: self.rows[-1].since(self.rows[0], color) for color in Color}
+        return {str(color): {"requests": c.requests, "errors": c.errors} for color, c in counts.items()}
 
-    def _grown(self, color: Color, counters: NodeCounters, at: float) -> tuple[int, int]:
-        requests = errors = 0
+    def _grown(self, past: Counted, color: Color, counters: NodeCounters, at: float) -> Counted:
+        requests, errors = past.requests, past.errors
         for node, colors in counters.items():
             now = colors.get(color)
             if now is None:
@@ -96,8 +143,13 @@ class Series:
                 continue
             requests += now.requests - before.requests
             errors += now.errors - before.errors
-        return requests, errors
+        return Counted(requests, errors, _slowest(colors[color] for colors in counters.values() if color in colors))
 
     def _gap(self, text: str) -> None:
         if len(self.gaps) < 50:
             self.gaps.append(text)
+
+
+def _slowest(counters: Iterable[Counters]) -> float | None:
+    seen = [one.latency_ms for one in counters]
+    return max((ms for ms in seen if ms is not None), default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bluegreen.analysis.judgement import Judgement, State
+from bluegreen.analysis.judgement import Judgement, State, no_data
 from bluegreen.analysis.series import Series
 from bluegreen.catalog.evidence import ThresholdRule
 from bluegreen.core.colors import Color
@@ -17,16 +17,11 @@ def judge(rule: ThresholdRule, series: Series, color: Color) -> Judgement:
     requests, errors, seconds = series.stretch(color, rule.window.total_seconds(), rule.min_requests)
     numbers = {"requests": requests, "errors": errors, "seconds": round(seconds, 1)}
     if requests < rule.min_requests:
-        state = {"fail": State.BROKEN, "hold": State.NO_DATA, "ignore": State.KEPT}[rule.no_data]
-        return Judgement(state, f"{rule.metric}: {requests} requests, {rule.min_requests} are needed", numbers)
-    value = 100 * errors / requests if rule.metric == "error_rate" else _latency(series, color)
+        return no_data(rule, f"{requests} requests, {rule.min_requests} are needed", **numbers)
+    slowest = series.rows[-1].colors[color].latency_ms
+    value = 100 * errors / requests if rule.metric == "error_rate" else slowest
     if value is None:
         return Judgement(State.NO_DATA, f"{rule.metric}: no node tells it", numbers)
     unit = "%" if rule.metric == "error_rate" else "ms"
     text = f"{rule.metric} {value:.2f} {unit} of {requests} requests in {seconds:.0f} s, at most {rule.max:g} {unit}"
     return Judgement(State.BROKEN if value > rule.max else State.KEPT, text, numbers | {rule.metric: round(value, 3)})
-
-
-def _latency(series: Series, color: Color) -> float | None:
-    seen = [node[color].latency_ms for node in series.latest.values() if color in node]
-    return max((value for value in seen if value is not None), default=None)

@@ -4,41 +4,94 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bluegreen.analysis.compared import compare
 from bluegreen.analysis.judgement import Judgement, State
 from bluegreen.analysis.polled import Polled
+from bluegreen.analysis.sequential import Past, Sequential
 from bluegreen.analysis.series import Series
 from bluegreen.analysis.serving import Serving
 from bluegreen.analysis.threshold import judge
-from bluegreen.catalog.evidence import Rule, ThresholdRule
+from bluegreen.catalog.evidence import ComparedRule, PrometheusRule, Rule, SequentialRule
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Outlook, Verdict
 
+FALSE_ALARMS = 0.01
+
+
+class CountRules:
+    """
+    The rules of one watch that are held against the router's counters.
+
+    :param false_alarms: what the sequential rules may put back wrongly over the whole watch, all together; each gets
+        an equal part of it (Bonferroni), so that the sum holds whatever their evidence has in common
+    :param past: the old color's counts before; None while it serves beside the new one
+    """
+
+    def __init__(self, rules: Sequence[Rule], false_alarms: float = FALSE_ALARMS, past: Past | None = None) -> None:
+        self._rules, self._past = rules, past
+        tests = [rule for rule in rules if isinstance(rule, SequentialRule)]
+        self._tests = {id(rule): Sequential(rule, false_alarms / len(tests), past) for rule in tests}
+
+    def judgements(self, series: Series, color: Color) -> list[Judgement]:
+        """
+        Hold each rule against the evidence so far.
+
+        :param color: the new color
+        """
+        return [self._judge(rule, series, color) for rule in self._rules if not isinstance(rule, PrometheusRule)]
+
+    def _judge(self, rule: Rule, series: Series, color: Color) -> Judgement:
+        if isinstance(rule, SequentialRule):
+            return self._tests[id(rule)].judge(series, color)
+        if isinstance(rule, ComparedRule):
+            return compare(rule, series, color, self._past)
+        assert not isinstance(rule, PrometheusRule)  # noqa: S101 - for mypy: it is asked elsewhere
+        return judge(rule, series, color)
+
 
 def verdict(
-    rules: Sequence[Rule], series: Series, serving: Serving, color: Color, *, ended: bool, polled: Polled | None = None
+    rules: Sequence[Rule],
+    series: Series,
+    serving: Serving,
+    color: Color,
+    *,
+    ended: bool,
+    polled: Polled | None = None,
+    counting: CountRules | None = None,
 ) -> Verdict:
     """
     Judge the evidence so far.
 
     :param color: the new color
     :param polled: the latest answers to the rules that ask somebody
-    :param ended: the watch is over, so that missing data is not waited for any more
-    :returns: unhealthy as soon as one rule is broken; healthy only at the end, when all are kept
+    :param counting: what holds the other rules; made for this once where there is none
+    :param ended: the watch's time is over
+    :returns: unhealthy as soon as one rule is broken; healthy only at the end, when all are kept; unknown until then,
+        and at the end where a rule has too little evidence
     """
-    judgements = [serving.judge(color)]
-    judgements += [judge(rule, series, color) for rule in rules if isinstance(rule, ThresholdRule)]
-    judgements += polled.judgements() if polled else [_unasked(rule) for rule in rules if rule.type != "threshold"]
+    judgements = [serving.judge(color), *(counting or CountRules(rules)).judgements(series, color)]
+    judgements += polled.judgements() if polled else [_unasked(r) for r in rules if isinstance(r, PrometheusRule)]
+    return together(judgements, ended=ended, numbers={"colors": series.totals(), "gaps": series.gaps})
+
+
+def together(judgements: Sequence[Judgement], *, ended: bool, numbers: dict[str, object]) -> Verdict:
+    """
+    Make one verdict of all rules' words.
+
+    :param judgements: first whether both colors serve, then each rule
+    :param numbers: what the verdict holds beside them
+    """
     broken = [j for j in judgements if j.state is State.BROKEN]
     missing = [j for j in judgements if j.state is State.NO_DATA]
     told = [{"state": str(j.state), "text": j.text, **j.numbers} for j in judgements]
-    numbers = {"rules": told, "colors": series.totals(), "gaps": series.gaps}
+    numbers = {"rules": told, **numbers}
     if broken:
         return Verdict(Outlook.UNHEALTHY, _texts(broken), numbers)
     if ended and missing:
-        return Verdict(Outlook.UNHEALTHY, f"too little evidence when the watch ended: {_texts(missing)}", numbers)
-    if ended:
-        return Verdict(Outlook.HEALTHY, _texts(judgements[1:]), numbers)
-    return Verdict(Outlook.UNKNOWN, _texts(judgements[1:]), numbers)
+        # Nobody may be asked to go on where nobody knows whether there is a way back.
+        says = Outlook.UNHEALTHY if judgements[0] in missing else Outlook.UNKNOWN
+        return Verdict(says, f"too little evidence when the watch ended: {_texts(missing)}", numbers)
+    return Verdict(Outlook.HEALTHY if ended else Outlook.UNKNOWN, _texts(judgements[1:]), numbers)
 
 
 def _unasked(rule: Rule) -> Judgement:

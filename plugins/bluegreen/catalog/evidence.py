@@ -21,6 +21,7 @@ LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 _LEAST = timedelta(milliseconds=100)
 MetricName = Annotated[str, Field(pattern=METRIC_NAME)]
 NoData = Literal["fail", "hold", "ignore"]
+HOLD = "hold: the watch goes on for release.extend, then a person is asked"
 
 
 class Prometheus(Section):
@@ -66,9 +67,7 @@ class ThresholdRule(Section):
         timedelta(seconds=10), description="the latest stretch that is judged; longer where it has too few requests"
     )
     min_requests: int = Field(20, ge=1, description="no verdict on fewer")
-    no_data: NoData = Field(
-        "hold", description="too few requests: fail at once, hold until the watch ends and fail then, or ignore"
-    )
+    no_data: NoData = Field("hold", description=f"too few requests: fail at once, ignore, or {HOLD}")
 
     @property
     def says(self) -> str:
@@ -97,7 +96,7 @@ class PrometheusRule(Section):
     min_requests: int = Field(20, ge=1, description="of a ready-made metric: no verdict on fewer in the window")
     no_data: NoData = Field(
         "hold",
-        description="no number: fail when a whole window has passed, hold until the watch ends and fail then, or ignore",
+        description=f"no number: fail when a whole window has passed, ignore, or {HOLD}",
     )
 
     @model_validator(mode="after")
@@ -120,4 +119,49 @@ class PrometheusRule(Section):
         return self.name or f"{self.metric} by Prometheus"
 
 
-Rule = Annotated[ThresholdRule | PrometheusRule, Field(discriminator="type")]
+class ComparedRule(Section):
+    """The new color against the old one that serves beside it; after the full switch against the old one's past."""
+
+    type: Literal["compared"]
+    metric: Literal["error_rate", "latency_ms"] = Field(
+        "error_rate", description="per cent of requests; mean response time, which has no past after the full switch"
+    )
+    max_ratio: float = Field(1.5, ge=1, allow_inf_nan=False, description="times the old color's number, at most")
+    margin: float = Field(1.0, ge=0, allow_inf_nan=False, description="and this much above that, in % or ms")
+    window: Duration = Field(
+        timedelta(seconds=30), description="the latest stretch that is judged; longer where it has too few requests"
+    )
+    min_requests: int = Field(50, ge=1, description="no verdict on fewer of either color")
+    no_data: NoData = Field("hold", description=f"too few requests: fail at once, ignore, or {HOLD}")
+
+    @property
+    def says(self) -> str:
+        """How logs call it, with its bound."""
+        return f"{self.metric} at most {self.max_ratio:g} times the old color's + {self.margin:g}"
+
+
+class SequentialRule(Section):
+    """
+    A test whether the new color fails more often than the old one; valid however often it is looked at.
+
+    Its rate of false alarms over the whole watch is ``release.false_alarms``, shared by all rules of this type.
+    """
+
+    type: Literal["sequential"]
+    metric: Literal["error_rate"] = "error_rate"
+    tolerance: float = Field(
+        1.0, ge=1, le=100, allow_inf_nan=False, description="times the old color's rate that are as good as the same"
+    )
+    min_requests: int = Field(5, ge=1, description="no verdict on fewer of either color")
+    healthy_requests: int = Field(50, ge=1, description="not called healthy on fewer")
+    no_data: NoData = Field("hold", description=f"too few requests: fail at once, ignore, or {HOLD}")
+
+    @property
+    def says(self) -> str:
+        """How logs call it, with its bound."""
+        return f"{self.metric} by sequential test"
+
+
+CountRule = ThresholdRule | ComparedRule | SequentialRule
+"""What is held against the router's own counters."""
+Rule = Annotated[ThresholdRule | ComparedRule | SequentialRule | PrometheusRule, Field(discriminator="type")]

@@ -230,6 +230,11 @@ class Approvals(Section):
 
     before_canary: Approval | None = Field(None, description="after the smoke tests, before any traffic")
     before_switch: HeldApproval | None = Field(None, description="after the last canary, which holds its share")
+    unknown: HeldApproval | None = Field(
+        HeldApproval(),
+        description="when a watch ends with too little evidence: the traffic stays as it is until the answer. "
+        "null: it is put back at once",
+    )
 
 
 class Release(Section):
@@ -241,6 +246,16 @@ class Release(Section):
         (ThresholdRule(type="threshold", metric="error_rate", max=5),),
         min_length=1,
         description="what every watch holds",
+    )
+    false_alarms: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="share of good versions that the sequential rules of one watch may put back, all together",
+    )
+    warm_up: Duration = Field(_seconds(0), description="after a shift: what is counted then is no evidence")
+    extend: Duration = Field(
+        timedelta(minutes=5), description="how much longer a watch goes on that has too little evidence at its end"
     )
     interval: Duration = Field(_seconds(1), ge=_seconds(0.01), description="between two samples of a watch")
     lease: Duration = Field(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from bluegreen import __version__
-from bluegreen.cli import adopt, check, guard, init, lines, restore, schema, status
+from bluegreen.cli import adopt, check, guard, init, lines, restore, schema, status, watch
 from bluegreen.cli.exits import EXIT_CODES, OK, complain, warn
 from bluegreen.cli.session import Folder, Options
 
@@ -20,10 +20,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog=f"{EXIT_CODES}\n\nExample: bluegreen restore shop --reason 'checkout is broken'",
+    epilog=f"\b\n{EXIT_CODES}\nExample: bluegreen restore shop --reason 'checkout is broken'",
 )
 for module in (status, check, restore, guard, adopt, init, lines, schema):
     app.command(epilog=module.EXAMPLE)(getattr(module, module.__name__.rpartition(".")[2]))
+app.add_typer(watch.app, name="watch", epilog="Example: bluegreen watch simulate shop --rps 100")
 
 
 def _version(wanted: bool) -> None:

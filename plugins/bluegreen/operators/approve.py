@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import Context, Param
+from airflow.sdk import Context
 
+from bluegreen.asking import AskOperator
 from bluegreen.catalog.models import Approval
 from bluegreen.core.errors import NotApproved
 from bluegreen.edge import HOLD_TASK, airflow_errors, connection_secrets, epoch_of, leave_out, need_healthy, plan_of
-from bluegreen.links import RELEASE_LINKS
 from bluegreen.operators.base import BlueGreenOperator
-from bluegreen.release.answer import APPROVE, LONGEST_COMMENT, REJECT, Answer, approved
 from bluegreen.release.finished import still_ours
 from bluegreen.release.plan import Plan
 from bluegreen.release.question import Evidence, Gate, question
@@ -51,33 +49,17 @@ class HoldOperator(BlueGreenOperator):
         return held.as_json() | {"until": until.isoformat() if until else None}
 
 
-class ApproveOperator(HITLOperator):
+class ApproveOperator(AskOperator):
     """
-    Ask people, with the evidence in the form; anything but a yes in time fails the task, and so ends the release.
-
-    Airflow's ``ApprovalOperator`` skips what follows on a no, and a skipped task would let the next shift run; or it
-    raises an error that Airflow tries again.
+    Ask whether a release may go on; see ``AskOperator``.
 
     :param service: name in the catalog
     :param gate: the key of ``release.approvals``
     :param watches: task ids of the canary steps' watches, whose verdict is shown
     """
 
-    operator_extra_links = RELEASE_LINKS
-
-    def __init__(self, *, service: str, gate: Gate, watches: Sequence[str] = (), **kwargs: Any) -> None:
-        comment = Param(
-            None,
-            type=["null", "string"],
-            format="multiline",
-            maxLength=LONGEST_COMMENT,
-            title="Comment",
-            description="Stands in the report.",
-        )
-        kwargs["params"] = {"comment": comment}  # Airflow has put the DAG's in: they are no part of this form
-        subject = f"May the release of {service} go on?"
-        super().__init__(subject=subject, options=[APPROVE, REJECT], defaults=REJECT, **kwargs)
-        self.service = service
+    def __init__(self, *, gate: Gate, watches: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.gate = gate
         self.watches = watches
 
@@ -100,22 +82,13 @@ class ApproveOperator(HITLOperator):
                     next_step="start a new release",
                 )
             form = question(plan, self.gate, until, self._evidence(context, plan))
-        self.subject, self.body = form.subject, form.body
-        self.assigned_users = [{"id": user, "name": user} for user in approval.by]
-        self.response_timeout = until - now
-        context["ti"].xcom_push(key="asked", value={"until": until.isoformat(), "of": list(approval.by)})
-        return super().execute(context)
+        return self.ask(context, form, approval, until, now)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Keep the answer for the report, whatever it is; only a yes passes."""
         with airflow_errors(context):
-            plan, ti = plan_of(context), context["ti"]
-            answer = _answer(plan, event)
-            ti.xcom_push(key="return_value", value=answer.as_json())
-            asked = ti.xcom_pull(task_ids=self.task_id, key="asked")
-            approval = self._approval(plan) or Approval()
-            approved(answer, approval, datetime.fromisoformat(asked["until"]), self.service, self.task_id)
-        self.log.info("approved by %s: %s", answer.by, answer.comment or "no comment")
+            plan = plan_of(context)
+        self.answered(context, event, plan, self._approval(plan))
 
     def _approval(self, plan: Plan) -> Approval | None:
         approvals = plan.service.release.approvals
@@ -130,17 +103,3 @@ class ApproveOperator(HITLOperator):
 def _held_until(context: Context, plan: Plan) -> datetime | None:
     held = context["ti"].xcom_pull(task_ids=HOLD_TASK) or {}
     return datetime.fromisoformat(held["until"]) if held.get("release") == plan.release and held["until"] else None
-
-
-def _answer(plan: Plan, event: Mapping[str, Any]) -> Answer:
-    """Read what Airflow tells; nobody's answer, and what cannot be read, is a no."""
-    user = event.get("responded_by_user") or {}
-    comment = " ".join(str((event.get("params_input") or {}).get("comment") or "").split())
-    return Answer(
-        release=plan.release,
-        chosen=APPROVE if event.get("chosen_options") == [APPROVE] else REJECT,
-        by=user.get("name") or user.get("id"),
-        user=user.get("id"),
-        at=event.get("responded_at") or datetime.now(UTC),
-        comment=comment[:LONGEST_COMMENT],
-    )

@@ -68,7 +68,7 @@ class FinishOperator(BlueGreenOperator):
         plan = plan_of(context)
         need_healthy(context, plan, WATCH_TASK)
         ports = self.ports(plan.service)
-        settled = settle(ports, plan, epoch_of(context, [SWITCH_TASK]))
+        settled = settle(ports, plan, epoch_of(context, [SWITCH_TASK, WATCH_TASK]))
         return settled.as_json() | {"drained": drain(ports, plan.live).as_json()}
 
 

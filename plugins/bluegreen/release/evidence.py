@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from bluegreen.analysis.polled import Polled, Tried, try_once
+from bluegreen.analysis.replay import record
+from bluegreen.analysis.sequential import Past
 from bluegreen.analysis.series import Series
 from bluegreen.analysis.serving import Serving, Sight, told_by
-from bluegreen.analysis.verdict import verdict
+from bluegreen.analysis.verdict import CountRules, verdict
 from bluegreen.catalog.evidence import PrometheusRule
 from bluegreen.catalog.models import Service
 from bluegreen.checks.fresh import Asker, asking
@@ -34,11 +36,16 @@ class Evidence:
     :param color: the new color
     :param since: when the evidence begins
     :param baseline: counters at ``since``
+    :param past: the old color's counts before; None while it serves beside the new one
     """
 
-    def __init__(self, ports: Ports, color: Color, since: datetime, baseline: NodeCounters) -> None:
-        self._ports, self._color, self._since = ports, color, since
-        self._series, self._serving = Series(baseline), Serving()
+    def __init__(
+        self, ports: Ports, color: Color, since: datetime, baseline: NodeCounters, past: Past | None = None
+    ) -> None:
+        self._ports, self._color, self._since, self._past = ports, color, since, past
+        self._series = Series(baseline, ports.service.release.warm_up.total_seconds())
+        self._serving = Serving()
+        self._counting = CountRules(ports.service.release.rules, ports.service.release.false_alarms, past)
         self._targets = _Targets(ports)
         asking_rules = _asking_rules(ports.service) if ports.source else []
         self._polled = Polled(ports.source, asking_rules, color, self._elapsed) if ports.source else None
@@ -63,14 +70,31 @@ class Evidence:
         told = told_by(counters)
         self._serving.add(told | await self._targets.look(set(Color) - set(told)))
 
+    @property
+    def complete(self) -> bool:
+        """Everybody who is asked has answered once, or has not in time."""
+        return self._polled is None or self._polled.complete
+
     def verdict(self, *, ended: bool) -> Verdict:
         """
         Judge the evidence so far.
 
         :param ended: the watch is over; one that has only just begun again waits for its first answers all the same
         """
-        rules, complete = self._ports.service.release.rules, self._polled is None or self._polled.complete
-        return verdict(rules, self._series, self._serving, self._color, ended=ended and complete, polled=self._polled)
+        return verdict(
+            self._ports.service.release.rules,
+            self._series,
+            self._serving,
+            self._color,
+            ended=ended and self.complete,
+            polled=self._polled,
+            counting=self._counting,
+        )
+
+    def record(self, *, ended: bool) -> dict[str, Any]:
+        """Return what a replay of the verdict needs, as JSON."""
+        release = self._ports.service.release
+        return record(release.rules, release.false_alarms, self._past, self._series, self._color, ended=ended)
 
 
 class _Targets:

@@ -12,7 +12,7 @@ from bluegreen.core.colors import Color
 from bluegreen.release.answer import APPROVE, REJECT
 from bluegreen.release.plan import Plan
 
-Gate = Literal["before_canary", "before_switch"]
+Gate = Literal["before_canary", "before_switch", "unknown"]
 
 LONGEST_WORD = 200
 """Characters of a value that the form shows."""
@@ -50,16 +50,22 @@ class Question:
     body: str
 
 
-def question(plan: Plan, gate: Gate, until: datetime, evidence: Evidence) -> Question:
+def question(plan: Plan, gate: Gate, until: datetime, evidence: Evidence, held_share: int | None = None) -> Question:
     """
     Ask with everything that is needed to answer.
 
     :param until: the deadline, absolute UTC
+    :param held_share: what the new color has while people are asked, for ``unknown``; else the last canary's
     """
-    held = gate == "before_switch" and bool(plan.service.release.canary)
-    share = plan.service.release.canary[0].share if gate == "before_canary" and plan.service.release.canary else 100
+    canary = plan.service.release.canary
+    held = gate == "unknown" or (gate == "before_switch" and bool(canary))
+    at = held_share or (canary[-1].share if held else 0)
+    share = next((step.share for step in canary if step.share > at), 100) if gate != "before_switch" else 100
     subject = f"{plan.service.service} {_cut(plan.version)}: {_share(share)} of the traffic?"
-    parts = [_about(plan), _found(plan, evidence, held=held), _answers(plan, share, until, held=held)]
+    if gate == "unknown":
+        subject = f"{plan.service.service} {_cut(plan.version)}: too little evidence at {_share(at)}, go on?"
+    found = _watched(plan, evidence.watch, at) if gate == "unknown" else _found(plan, evidence, held=held)
+    parts = [_about(plan), found, _answers(plan, share, until, held=held, at=at)]
     return Question(subject, "\n\n".join("\n".join(lines) for lines in parts))
 
 
@@ -101,7 +107,7 @@ def _found(plan: Plan, evidence: Evidence, *, held: bool) -> Iterator[str]:
     yield f"- prewarming: {_prewarmed(evidence.prewarm)}"
     yield from _smoked(evidence.smoke)
     if held:
-        yield from _watched(plan, evidence.watch)
+        yield from _watched(plan, evidence.watch, plan.service.release.canary[-1].share)
 
 
 def _deployed(found: Mapping[str, Any] | None) -> str:
@@ -130,14 +136,16 @@ def _smoked(found: list[Mapping[str, Any]] | None) -> Iterator[str]:
         yield f"    - and {len(found) - MOST_TESTS} more"
 
 
-def _watched(plan: Plan, found: Mapping[str, Any] | None) -> Iterator[str]:
-    share = plan.service.release.canary[-1].share
-    yield f"- the canary holds {share} % of the traffic on {plan.idle}; nobody watches while it is held"
+def _watched(plan: Plan, found: Mapping[str, Any] | None, share: int) -> Iterator[str]:
+    holds = "all of the traffic is" if share == 100 else f"the canary holds {share} % of the traffic"
+    yield f"- {holds} on {plan.idle}; nobody watches while it is held"
     if not found:
         yield "- its watch: left no verdict"
         return
     yield f"- its watch: **{_plain(found.get('says'))}**"
     numbers = (found.get("verdict") or {}).get("numbers") or {}
+    for color, seen in (numbers.get("colors") or {}).items():
+        yield f"    - {_plain(color)}: {int(seen['requests'])} requests, {int(seen['errors'])} failed"
     for rule in numbers.get("rules") or [{"state": found.get("says"), "text": found.get("reason")}]:
         yield f"    - {_plain(rule.get('state'))}: {word(rule.get('text'))}"
 
@@ -146,9 +154,11 @@ def _plain(value: object) -> str:
     return "".join(letter for letter in str(value) if letter.isalpha() or letter == " ")
 
 
-def _answers(plan: Plan, share: int, until: datetime, *, held: bool) -> Iterator[str]:
+def _answers(plan: Plan, share: int, until: datetime, *, held: bool, at: int) -> Iterator[str]:
     goes = f"{_share(share)} of the traffic goes to {plan.idle}"
     then = f"is watched for {text(plan.service.release.watch)} and then settled" if share == 100 else "and is watched"
+    if at == 100:
+        goes, then = f"all of the traffic stays on {plan.idle}", "and the release is settled"
     old: Color = plan.live
     back = f"all traffic goes back to {old}" if held else f"all traffic stays on {old}"
     yield "**What happens**"

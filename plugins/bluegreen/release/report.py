@@ -110,11 +110,17 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """JSON of a bounded size: lists and texts are cut, ever more, until it fits."""
         whole = json.loads(json.dumps({"schema": SCHEMA, **asdict(self)}, default=str))
+        evidence = [watch.pop("evidence", None) for watch in whole["watches"]]
         for items, letters in ((200, 2000), (50, 500), (20, 200), (5, 100)):
             cut = _cut(whole, items, letters)
             if len(json.dumps(cut)) <= LARGEST:
                 break
-        return dict(cut) | {"shortened": cut != whole}
+        shortened = cut != whole
+        # Evidence that is cut gives another verdict: it is there whole or not at all, the last watch's first.
+        for watch, rows in reversed(list(zip(cut["watches"], evidence, strict=False))):
+            fits = len(json.dumps(cut)) + len(json.dumps(rows)) <= LARGEST
+            watch["evidence"], shortened = (rows if fits else None), shortened or not fits
+        return dict(cut) | {"shortened": shortened}
 
 
 def report(ran: Ran, steps: Sequence[Step]) -> Report:
@@ -258,6 +264,7 @@ def _watch(task: str, end: Json) -> Json:
         "colors": numbers.get("colors"),
         "rules": numbers.get("rules", []),
         "gaps": numbers.get("gaps", []),
+        "evidence": numbers.get("evidence"),
     }
 
 

@@ -11,12 +11,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from bluegreen.analysis.sequential import Past
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import BlueGreenError, TrafficConflict
@@ -45,6 +47,7 @@ class WatchSpec(BaseModel):
     :param since: when the evidence begins
     :param until: when the watch ends
     :param baseline: counters at ``since``
+    :param past: the old color's counts before, where nothing serves beside the new one
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,6 +61,12 @@ class WatchSpec(BaseModel):
     since: AwareDatetime
     until: AwareDatetime
     baseline: Mapping[str, Mapping[Color, Mapping[str, Any]]]
+    past: Past | None = None
+
+    @property
+    def last(self) -> datetime:
+        """When the watch ends although it has too little evidence."""
+        return self.until + self.service.release.extend
 
     def counters(self) -> NodeCounters:
         """Return the baseline as counters."""
@@ -73,7 +82,8 @@ class WatchEnd(BaseModel):
 
     :param release: run and claim that it watched
     :param epoch: the shift that it watched
-    :param says: ``healthy``, ``unhealthy``, or ``conflict``: somebody else moved the traffic
+    :param says: ``healthy``, ``unhealthy``, ``unknown``: too little evidence, a person is asked, or ``conflict``:
+        somebody else moved the traffic
     :param reason: one line for people
     :param verdict: the numbers
     :param verdict_at: when it was clear
@@ -119,11 +129,11 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     at = ports.now()
     ports.log(f"{spec.step}: {found.says}: {found.reason}")
     end = _end(spec, str(found.says), found.reason, found.as_json(), at)
-    if found.says is Outlook.HEALTHY:
+    if found.says is Outlook.HEALTHY or (found.says is Outlook.UNKNOWN and spec.service.release.approvals.unknown):
         return end
     back, last = await looked_at(ports, lambda: in_thread(lambda: _restore(ports, spec, found.reason)))
     seen = {"restored_at": back.at or ports.now(), "last_answer": last.as_json() if last else None}
-    return end.model_copy(update={"restored": back.as_json(), **seen})
+    return end.model_copy(update={"says": str(Outlook.UNHEALTHY), "restored": back.as_json(), **seen})
 
 
 def _end(spec: WatchSpec, says: str, reason: str, verdict: Mapping[str, Any], at: datetime) -> WatchEnd:
@@ -159,18 +169,25 @@ class _Heartbeat:
 
 async def _sample(ports: Ports, spec: WatchSpec, alive: _Heartbeat, renewing: asyncio.Task[None]) -> Verdict:
     interval, said = spec.service.release.interval.total_seconds(), 0.0
-    async with Evidence(ports, spec.color, spec.since, spec.counters()) as evidence:
+    async with Evidence(ports, spec.color, spec.since, spec.counters(), spec.past) as evidence:
         while True:
             now = ports.now()
             await evidence.sample(now)
             alive.beat()
-            found = evidence.verdict(ended=now >= spec.until)
-            if found.says is not Outlook.UNKNOWN:
-                return found
+            ended = now >= spec.until
+            found = evidence.verdict(ended=ended)
+            if found.says is not Outlook.UNKNOWN or (now >= spec.last and evidence.complete):
+                return replace(found, numbers={**found.numbers, "evidence": evidence.record(ended=ended)})
             if (now - spec.since).total_seconds() - said >= 10:
                 said = (now - spec.since).total_seconds()
-                ports.log(f"{spec.step}: {(spec.until - now).total_seconds():.0f} s left: {found.reason}")
-            await _pause(renewing, interval, spec.until, now)
+                ports.log(f"{spec.step}: {_left(spec, now)}: {found.reason}")
+            await _pause(renewing, interval, spec.last if ended else spec.until, now)
+
+
+def _left(spec: WatchSpec, now: datetime) -> str:
+    if now < spec.until:
+        return f"{(spec.until - now).total_seconds():.0f} s left"
+    return f"goes on for at most {(spec.last - now).total_seconds():.0f} s more"
 
 
 async def _pause(renewing: asyncio.Task[None], interval: float, until: datetime, now: datetime) -> None:

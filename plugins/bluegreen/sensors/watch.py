@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import BaseSensorOperator, Context
+from airflow.sdk import Context
 
+from bluegreen.asking import AskOperator
 from bluegreen.catalog.durations import text
 from bluegreen.core.errors import Unhealthy
-from bluegreen.core.stamp import now_utc
-from bluegreen.edge import airflow_errors, connection_secrets, epoch_of, leave_out, plan_of
-from bluegreen.links import RELEASE_LINKS
-from bluegreen.release.finished import not_finished
+from bluegreen.core.evidence import Outlook
+from bluegreen.core.stamp import Phase, now_utc
+from bluegreen.edge import PLAN_TASK, airflow_errors, connection_secrets, epoch_of, leave_out, plan_of
+from bluegreen.release.finished import still_ours
 from bluegreen.release.plan import Plan
+from bluegreen.release.ports import Ports
+from bluegreen.release.question import Evidence, question
+from bluegreen.release.shift import held_until, hold
+from bluegreen.release.tally import past_of
 from bluegreen.release.watch import WatchSpec, baseline
 from bluegreen.release.wiring import ports_for
 from bluegreen.triggers.watch import WatchTrigger
@@ -23,21 +27,17 @@ SLACK = timedelta(minutes=2)
 """Beyond the watch's end: a triggerer that restarts, a restore that tries a dead node."""
 
 
-class WatchSensor(BaseSensorOperator):
+class WatchSensor(AskOperator):
     """
-    Watch one shift of a release.
+    Watch one shift of a release; when the evidence is too little in the end, hold the traffic and ask a person.
 
-    :param service: name in the catalog (templated)
+    :param service: name in the catalog
     :param shift: task id of the shift that is watched
     :param canary: number of the canary step, from 0; None for the full switch
     """
 
-    template_fields: Sequence[str] = ("service",)
-    operator_extra_links = RELEASE_LINKS
-
-    def __init__(self, *, service: str, shift: str, canary: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, shift: str, canary: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.service = service
         self.shift = shift
         self.canary = canary
 
@@ -49,7 +49,12 @@ class WatchSensor(BaseSensorOperator):
         if not context["ti"].xcom_pull(task_ids=self.shift):
             leave_out(self.log, f"{self.shift} did not shift: nothing to watch")
         with airflow_errors(context):
-            spec = self._spec(context, plan)
+            ports = self._ports(plan)
+            reading = ports.router.read()
+            still_ours(ports, plan.run, plan.release, reading)
+            if reading.stamp and (reading.stamp.phase, reading.stamp.step) == (Phase.HELD, self.task_id):
+                self._ask(context, plan, None)  # Airflow repeats tasks: people are asked already
+            spec = self._spec(context, plan, ports)
         rules = ", ".join(rule.says for rule in plan.service.release.rules)
         until = f"{spec.until:%H:%M:%S} UTC, {text(spec.until - spec.since)}"
         self.log.info("watching %s on %s until %s: that both colors serve, %s", plan.version, plan.idle, until, rules)
@@ -69,22 +74,59 @@ class WatchSensor(BaseSensorOperator):
         context["ti"].xcom_push(key="end", value=event)
         self.log.info("%s: %s", event["says"], event["reason"])
         with airflow_errors(context):
-            if event["says"] != "healthy":
+            if event["says"] == Outlook.UNKNOWN:
+                self._ask(context, plan_of(context), event)
+            if event["says"] != Outlook.HEALTHY:
                 put_back = "the traffic was put back; mend the version and start a new release"
                 step = put_back if event["says"] == "unhealthy" else f"see bluegreen status {self.service}"
                 raise Unhealthy(event["reason"], service=self.service, part=self.task_id, next_step=step)
         return event
 
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """A yes stands in for a healthy verdict, from the epoch that holds the traffic."""
+        with airflow_errors(context):
+            plan = plan_of(context)
+        answer = self.answered(context, event, plan, plan.service.release.approvals.unknown)
+        epoch = context["ti"].xcom_pull(task_ids=self.task_id, key="held")["epoch"]
+        return answer.as_json() | {"says": "approved", "epoch": epoch}
+
+    def _ask(self, context: Context, plan: Plan, end: dict[str, Any] | None) -> None:
+        """
+        Hold the traffic as it is and ask.
+
+        :param end: how the watch ended; None where the task is repeated
+        """
+        ports, asked = self._ports(plan), plan.service.release.approvals.unknown
+        assert asked is not None  # noqa: S101 - such a watch puts the traffic back instead
+        held = hold(ports, plan, self.task_id, self._share(plan), epoch_of(context, [self.shift]), asked)
+        until = held_until(plan, held)
+        assert until is not None  # noqa: S101 - a held stamp has a lease
+        context["ti"].xcom_push(key="held", value=held.as_json())
+        form = question(plan, "unknown", until, Evidence(watch=end), self._share(plan))
+        self.ask(context, form, asked, until, ports.now())
+
+    def _share(self, plan: Plan) -> int:
+        return 100 if self.canary is None else plan.service.release.canary[self.canary].share
+
+    def _ports(self, plan: Plan) -> Ports:
+        return ports_for(plan.service, connection_secrets, lambda line: self.log.info("%s", line))
+
     def _defer(self, spec: WatchSpec, span: timedelta) -> None:
         told = spec.model_dump(mode="json")
         trigger = WatchTrigger(told)
-        self.defer(trigger=trigger, method_name="resume", kwargs={"spec": told}, timeout=span + SLACK)
+        self.defer(
+            trigger=trigger,
+            method_name="resume",
+            kwargs={"spec": told},
+            timeout=span + spec.service.release.extend + SLACK,
+        )
 
-    def _spec(self, context: Context, plan: Plan) -> WatchSpec:
-        ports = ports_for(plan.service, connection_secrets, lambda line: self.log.info("%s", line))
-        not_finished(ports, plan.run, ports.router.read())
+    def _spec(self, context: Context, plan: Plan, ports: Ports) -> WatchSpec:
         release, since = plan.service.release, ports.now()
         span = release.watch if self.canary is None else release.canary[self.canary].watch
+        counted, past = baseline(ports), None
+        if self.canary is None:  # nothing serves beside the new color
+            past = past_of(context["ti"].xcom_pull(task_ids=PLAN_TASK, key="counted"), counted, plan.live)
         return WatchSpec(
             service=plan.service,
             run=plan.run,
@@ -94,5 +136,6 @@ class WatchSensor(BaseSensorOperator):
             color=plan.idle,
             since=since,
             until=since + span,
-            baseline=baseline(ports),
+            baseline=counted,
+            past=past,
         )

@@ -101,7 +101,7 @@ def test_the_verdict_is_healthy_only_at_the_end_and_unhealthy_at_once():
 
 
 def test_missing_data_at_the_end_is_not_healthy():
-    assert verdict([rule()], series(sample(0), sample(3)), seen(), GREEN, ended=True).says is Outlook.UNHEALTHY
+    assert verdict([rule()], series(sample(0), sample(3)), seen(), GREEN, ended=True).says is Outlook.UNKNOWN
 
 
 def test_a_watch_without_any_sample_is_never_healthy():
@@ -113,7 +113,7 @@ def test_a_watch_without_any_sample_is_never_healthy():
 def test_a_rule_that_nobody_asks_is_never_healthy():
     asking = PrometheusRule(type="prometheus", metric="error_rate", max=5, no_data="ignore")
     good = series(sample(0), sample(100))
-    assert verdict([rule(), asking], good, seen(), GREEN, ended=True).says is Outlook.UNHEALTHY
+    assert verdict([rule(), asking], good, seen(), GREEN, ended=True).says is Outlook.UNKNOWN
 
 
 def test_a_stretch_without_samples_is_named():

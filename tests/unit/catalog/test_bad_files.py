@@ -118,7 +118,7 @@ BAD = {
         "  approvals: {before_swich: {}}",
         (
             ":29: release.approvals.before_swich: unknown key 'before_swich'; did you mean 'before_switch'? "
-            "allowed keys: before_canary, before_switch"
+            "allowed keys: before_canary, before_switch, unknown"
         ),
     ),
     "unknown way to stand side by side": (

@@ -217,7 +217,7 @@ def test_no_evidence_until_the_end_is_not_healthy(targets):
     world.flows = False
     end = run(ports, spec)
     assert end.says == "unhealthy"
-    assert end.reason == "too little evidence when the watch ended: error_rate: 0 requests, 20 are needed"
+    assert end.reason == "too little evidence when the watch ended: error_rate at most 5: 0 requests, 20 are needed"
     assert world.splits() == {"100/0"}
 
 
@@ -328,3 +328,39 @@ def test_a_restore_that_began_is_ended_although_the_watch_is_cancelled():
 
     asyncio.run(scenario())
     assert world.splits() == {"100/0"}
+
+
+ASKS = {"approvals": {"unknown": {"deadline": "10m"}}}
+FEW = {"rules": [{"type": "threshold", "metric": "error_rate", "max": 5, "min_requests": 300}]}
+
+
+def test_a_watch_with_too_little_evidence_goes_on_until_it_has_enough():
+    world = RealTime()
+    ports, spec = canary(world, service_with(**FEW, extend="5s"), lasts=0.1)
+    began = time.monotonic()
+    end = run(ports, spec)
+    assert end.says == "healthy"
+    assert 0.1 < time.monotonic() - began < 5
+    assert end.verdict["numbers"]["colors"]["green"]["requests"] >= 300
+
+
+@pytest.mark.parametrize(
+    ("asked", "says", "phase"), [(ASKS, "unknown", Phase.CANARY), ({}, "unhealthy", Phase.RESTORED)]
+)
+def test_too_little_evidence_in_the_end_is_a_question_or_a_way_back(asked, says, phase):
+    never = {"rules": [FEW["rules"][0] | {"min_requests": 10**9}]}
+    ports, spec = canary(RealTime(), service_with(**never, extend="200ms", **asked), lasts=0.2)
+    end = run(ports, spec)
+    assert (end.says, ports.router.read().stamp.phase) == (says, phase)
+    assert end.verdict["numbers"]["evidence"]["ended"]
+
+
+def test_what_is_counted_while_warming_up_is_no_evidence():
+    world = RealTime()
+    rules = {"rules": [{"type": "threshold", "metric": "error_rate", "max": 5, "window": "10s"}]}
+    ports, spec = canary(world, service_with(**rules, warm_up="400ms"), lasts=1.2)
+    world.errors[Color.GREEN] = 1.0
+    threading.Timer(0.3, lambda: world.errors.update({Color.GREEN: 0.0})).start()
+    end = run(ports, spec)
+    assert end.says == "healthy", end.reason
+    assert end.verdict["numbers"]["evidence"]["rows"][0][0] >= 0.4

@@ -29,6 +29,8 @@ SERVICE = Service.model_validate(
         "colors": {"blue": {"targets": ["http://127.0.0.1:2"]}, "green": {"targets": ["http://127.0.0.1:3"]}},
         "deploy": {"type": "command", "command": ["true"]},
         "release": {
+            "extend": "0s",
+            "approvals": {"unknown": None},
             "canary": [{"share": 10, "watch": "5s"}],
             "watch": "5s",
             "interval": "20ms",
