@@ -39,7 +39,8 @@ class Webhook:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.seen.append(look())
-                outer.got.append({"path": self.path, "type": self.headers["Content-Type"], **json.loads(body)})
+                got = {"path": self.path, "type": self.headers["Content-Type"], "login": self.headers["Authorization"]}
+                outer.got.append({**got, **json.loads(body)})
                 outer._closing.wait(seconds)
                 for byte in b"HTTP/1.1 200 OK\r\n" if drips else b"":
                     self.wfile.write(bytes([byte]))
@@ -57,7 +58,8 @@ class Webhook:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/services/{SECRET}"
+        self.base = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"{self.base}/services/{SECRET}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()

@@ -14,8 +14,9 @@ from bluegreen.core.errors import NotApproved
 from bluegreen.edge import HOLD_TASK, airflow_errors, connection_secrets, epoch_of, leave_out, need_healthy, plan_of
 from bluegreen.links import RELEASE_LINKS
 from bluegreen.operators.base import BlueGreenOperator
-from bluegreen.release.answer import APPROVE, LONGEST_COMMENT, REJECT, Answer, approved
+from bluegreen.release.answer import APPROVE, LONGEST_COMMENT, REJECT, Answer, approved, who
 from bluegreen.release.finished import still_ours
+from bluegreen.release.notify import Of, tell
 from bluegreen.release.plan import Plan
 from bluegreen.release.question import Evidence, Gate, question
 from bluegreen.release.shift import held_until, hold
@@ -89,7 +90,8 @@ class ApproveOperator(HITLOperator):
             if approval is None:
                 leave_out(self.log, f"this release was planned without an approval {self.gate}")
             ports = ports_for(plan.service, connection_secrets, lambda line: self.log.info("%s", line))
-            still_ours(ports, plan.run, plan.release, ports.router.read())
+            reading = ports.router.read()
+            still_ours(ports, plan.run, plan.release, reading)
             now = ports.now()
             until = _held_until(context, plan) or now + approval.deadline
             if until <= now:
@@ -104,6 +106,10 @@ class ApproveOperator(HITLOperator):
         self.assigned_users = [{"id": user, "name": user} for user in approval.by]
         self.response_timeout = until - now
         context["ti"].xcom_push(key="asked", value={"until": until.isoformat(), "of": list(approval.by)})
+        if reading.stamp:
+            why = f"{plan.by} releases {plan.version}; may it go on? Until {until:%H:%M:%S} UTC: {who(approval)}"
+            of = Of(plan.run, plan.release, plan.version)
+            tell(ports, "waiting", reading, reading.stamp.phase, self.task_id, why, of=of)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
