@@ -20,6 +20,7 @@ class Webhook:
     :param seconds: until the answer
     :param headers: of the answer
     :param drips: a byte of the answer each 0.1 s, so that no wait for a single byte is long
+    :param text: the answer's body
     :param look: asked for each POST before it is answered; its word stands beside it in ``seen``
     """
 
@@ -29,6 +30,7 @@ class Webhook:
         seconds: float = 0.0,
         headers: dict[str, str] | None = None,
         drips: bool = False,
+        text: str = "",
         look: Callable[[], Any] = lambda: None,
     ) -> None:
         self.got: list[dict[str, Any]] = []
@@ -49,8 +51,9 @@ class Webhook:
                     self.send_response(status)
                 for name, value in (headers or {}).items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
+                self.wfile.write(text.encode())
 
             do_GET = do_POST  # noqa: N815 - the name that http.server calls
 

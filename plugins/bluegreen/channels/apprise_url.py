@@ -29,10 +29,11 @@ def send(credentials: Credentials, notice: Notice) -> str:
         return "apprise is not installed here; pip install 'airflow-blue-green[apprise]'"
     for name in ("apprise", "urllib3.connectionpool"):
         logging.getLogger(name).addFilter(_SILENT)
-    # No thread pool of its own, no files, no redirect that takes the secret to another host.
-    asset = apprise.AppriseAsset(app_id="Airflow Blue-Green", async_mode=False, http_redirects=False)
-    channel = apprise.Apprise(asset=asset)
-    if not channel.add(credentials.password):
+    # The service itself, past Apprise's thread pool, whose threads keep a process from its end while one of them hangs.
+    # No redirect takes the secret to another host.
+    asset = apprise.AppriseAsset(app_id="Airflow Blue-Green", http_redirects=False)
+    channel = apprise.Apprise.instantiate(credentials.password, asset=asset, suppress_exceptions=True)
+    if channel is None:
         return "the connection's password is no URL that Apprise knows"
     body = f"{notice.text}\n{notice.link}" if notice.link else notice.text
     title = f"{notice.service}: {notice.event.replace('_', ' ')}"
