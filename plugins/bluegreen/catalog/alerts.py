@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from bluegreen.catalog.section import ConnectionId, Section
 from bluegreen.core.notice import ENDS, NEED_PEOPLE, Event
@@ -36,21 +36,19 @@ class Channel(Section):
         return event in self.events or (self.kind in WITH_ALERTS and event in ENDS)
 
 
-def _connections_differ(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
-    if len({channel.connection for channel in channels}) != len(channels):
-        raise ValueError("each channel needs a connection of its own")
-    return channels
-
-
 class Notify(Section):
     """Who hears of a release."""
 
     webhook: ConnectionId | None = Field(
         None, description="short for one channel of kind webhook: connection whose password is the whole URL"
     )
-    channels: Annotated[tuple[Channel, ...], AfterValidator(_connections_differ)] = Field(
-        (), description="told side by side; none holds up another, nor the release"
-    )
+    channels: tuple[Channel, ...] = Field((), description="told side by side; none holds up another, nor the release")
+
+    @model_validator(mode="after")
+    def _connections_differ(self) -> Notify:
+        if len({channel.connection for channel in self.all}) != len(self.all):
+            raise ValueError("each channel needs a connection of its own")
+        return self
 
     @property
     def all(self) -> tuple[Channel, ...]:

@@ -258,9 +258,8 @@ class Release(Section):
         description="how long the old color is kept after the release, for rollback__; then retire__ ends it. "
         "null: until somebody starts retire__",
     )
-    deadline: Duration | None = Field(
+    deadline: Annotated[Duration, Field(ge=_seconds(1))] | None = Field(
         None,
-        ge=_seconds(1),
         description="how long a run may take, from when it was asked for, until people are told; Airflow looks at it",
     )
     min_healthy: int = Field(1, ge=1, description="healthy servers that the new color has before the full switch")

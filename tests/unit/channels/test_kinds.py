@@ -215,7 +215,7 @@ def test_without_apprise_the_line_says_what_to_install(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", none)
-    (said,) = told("apprise", password="json://x")
+    (said,) = told("apprise", password="json://x")  # noqa: S106 - it is none
     assert "pip install 'airflow-blue-green[apprise]'" in said
 
 
