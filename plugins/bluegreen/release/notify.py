@@ -95,7 +95,7 @@ def tell_overdue(ports: Ports, run: str, why: str) -> None:
     _deliver(ports, lambda: _notice(ports, "overdue", stamp, live, ours.phase if ours else None, "Airflow", why, of=of))
 
 
-class Unhealthy:
+class TellsUnhealthy:
     """
     Tells, once, that a verdict is bad; called right before the write that puts the traffic back, and never waits.
 

@@ -138,8 +138,7 @@ def plan(ports: Ports, request: Request) -> Plan:
     ports.log(
         f"claimed at epoch {epoch}{over}: {old_version} on {live} stays live, {request.version} goes to {live.other}"
     )
-    of = Of(request.run, claim.release, request.version)
-    tell(ports, "started", claimed, Phase.CLAIMED, request.by, claim.why, of=of)
+    _tell_start(ports, request, claimed, claim)
     return Plan(
         service=service,
         run=request.run,
@@ -154,6 +153,11 @@ def plan(ports: Ports, request: Request) -> Plan:
         skip_reason=request.skip_reason,
         at=claim.at,
     )
+
+
+def _tell_start(ports: Ports, request: Request, claimed: Reading, claim: Stamp) -> None:
+    of = Of(request.run, claim.release, request.version)
+    tell(ports, "started", claimed, Phase.CLAIMED, request.by, claim.why, of=of)
 
 
 def dry_run(ports: Ports, request: Request) -> list[str]:

@@ -24,7 +24,7 @@ from bluegreen.core.evidence import Counters, NodeCounters, Outlook, Verdict, co
 from bluegreen.core.ports import Counts, Renews
 from bluegreen.release.evidence import Evidence
 from bluegreen.release.last_answer import looked_at
-from bluegreen.release.notify import Of, Unhealthy, tell_conflict
+from bluegreen.release.notify import Of, TellsUnhealthy, tell_conflict
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored, restore
 
@@ -211,7 +211,7 @@ def _of(spec: WatchSpec) -> Of:
 
 def _restore(ports: Ports, spec: WatchSpec, why: str) -> Restored:
     """Tell only when there is still something to put back: another triggerer with this very watch may be faster."""
-    unhealthy = Unhealthy(ports, _of(spec), spec.color, spec.step, why)
+    unhealthy = TellsUnhealthy(ports, _of(spec), spec.color, spec.step, why)
     try:
         return restore(ports, why=why, by=spec.step, run=spec.run, still=unhealthy)
     except RouterError:

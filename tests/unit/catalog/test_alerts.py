@@ -66,6 +66,10 @@ def test_a_deadline_is_a_duration(tmp_path):
     path = tmp_path / "shop.yaml"
     path.write_text(yaml.safe_dump(told | {"release": told["release"] | {"deadline": "2h"}}))
     assert load_file(path).release.deadline.total_seconds() == 7200
-    path.write_text(yaml.safe_dump(told | {"release": told["release"] | {"deadline": "0s"}}))
-    with pytest.raises(CatalogError, match=r"release\.deadline"):
-        load_file(path)
+    for key, found, allowed in (
+        ("deadline", "0s", "greater than or equal to 1 seconds"),
+        ("keep_old", "9999d", "less than or equal to 3650 days"),
+    ):
+        path.write_text(yaml.safe_dump(told | {"release": told["release"] | {key: found}}))
+        with pytest.raises(CatalogError, match=rf"release\.{key}: found '{found}', allowed {allowed}"):
+            load_file(path)
