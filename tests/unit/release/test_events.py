@@ -11,7 +11,7 @@ import pytest
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import ReleaseFinished, RouterUnreachable, TrafficConflict
 from bluegreen.release.guard import guard
-from bluegreen.release.notify import Of, tell_conflict, tell_overdue
+from bluegreen.release.notify import Of, TellsUnhealthy, tell_conflict, tell_overdue
 from bluegreen.release.plan import plan
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
@@ -129,6 +129,15 @@ def test_a_restore_that_does_not_get_through_is_told_as_unhealthy(told):
     with pytest.raises(RouterUnreachable):
         asyncio.run(watch(replace(ports, tell=told), spec))
     assert asked
+    assert told.events == ["unhealthy"]
+
+
+def test_a_restore_that_tries_again_tells_of_the_verdict_once(world, told):
+    shifted(world)
+    stamp = world.ports().router.read().stamp
+    of = Of("run-1", world.release.release)
+    unhealthy = TellsUnhealthy(telling(world, told), of, Color.GREEN, "canary_1_watch", "error_rate is 50 %")
+    assert [unhealthy(stamp), unhealthy(stamp), unhealthy()] == [True] * 3
     assert told.events == ["unhealthy"]
 
 
