@@ -10,10 +10,13 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param
 
 from bluegreen.catalog.models import Approval
+from bluegreen.core.reading import Reading
 from bluegreen.edge import airflow_errors
 from bluegreen.links import RELEASE_LINKS
-from bluegreen.release.answer import APPROVE, LONGEST_COMMENT, REJECT, Answer, approved
+from bluegreen.release.answer import APPROVE, LONGEST_COMMENT, REJECT, Answer, approved, who
+from bluegreen.release.notify import Of, tell
 from bluegreen.release.plan import Plan
+from bluegreen.release.ports import Ports
 from bluegreen.release.question import Question
 
 
@@ -43,16 +46,30 @@ class AskOperator(HITLOperator):
         super().__init__(subject=subject, options=[APPROVE, REJECT], defaults=REJECT, **kwargs)
         self.service = service
 
-    def ask(self, context: Context, form: Question, approval: Approval, until: datetime, now: datetime) -> Any:
+    def ask(  # everything that the form, the alert and the report say of it
+        self,
+        context: Context,
+        form: Question,
+        approval: Approval,
+        until: datetime,
+        ports: Ports,
+        plan: Plan,
+        reading: Reading,
+    ) -> Any:
         """
-        Write the form and wait; Airflow goes on in ``execute_complete``.
+        Tell people, write the form and wait; Airflow goes on in ``execute_complete``.
 
         :param until: the deadline, absolute UTC
+        :param reading: the router as it is while they are asked
         """
         self.subject, self.body = form.subject, form.body
         self.assigned_users = [{"id": user, "name": user} for user in approval.by]
-        self.response_timeout = until - now
+        self.response_timeout = until - ports.now()
         context["ti"].xcom_push(key="asked", value={"until": until.isoformat(), "of": list(approval.by)})
+        if reading.stamp:
+            why = f"{plan.by} releases {plan.version}; may it go on? Until {until:%H:%M:%S} UTC: {who(approval)}"
+            of = Of(plan.run, plan.release, plan.version)
+            tell(ports, "waiting", reading, reading.stamp.phase, self.task_id, why, of=of)
         return HITLOperator.execute(self, context)
 
     def answered(self, context: Context, event: Mapping[str, Any], plan: Plan, approval: Approval | None) -> Answer:

@@ -12,6 +12,8 @@ from itertools import pairwise
 from typing import Any, cast
 
 from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from bluegreen.catalog.durations import PATTERN, text
 from bluegreen.catalog.load import load_all, load_service, services_folder
@@ -42,6 +44,7 @@ from bluegreen.operators.release_steps import DeployOperator, PlanOperator, Prew
 from bluegreen.operators.traffic import ShiftOperator
 from bluegreen.operators.way_back import GuardOperator, RetireOperator, RollbackNowOperator
 from bluegreen.sensors.watch import WatchSensor
+from bluegreen.triggers.overdue import tell_people
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ("release", "rollback", "retire")
@@ -96,6 +99,7 @@ def release_dag(service: Service) -> DAG:
         default_args={"owner": service.owner, "retries": 2, "retry_delay": timedelta(seconds=3)},
         # A second run that is to be refused, or to supersede the first, must be able to start.
         max_active_runs=1 if service.release.concurrent == "queue" else 2,
+        deadline=_deadline(service),
         **_COMMON,
     ) as dag:
         forward = {"service": name, "trigger_rule": TriggerRule.NONE_FAILED}
@@ -182,6 +186,15 @@ _COMMON: dict[str, Any] = {
     "catchup": False,
     "is_paused_upon_creation": False,
 }
+
+
+def _deadline(service: Service) -> DeadlineAlert | None:
+    """Let Airflow look at how long a run takes: its scheduler finds the miss, a triggerer tells people."""
+    after = service.release.deadline
+    if after is None:
+        return None
+    told = AsyncCallback(tell_people, {"service": service.service, "after": text(after)})
+    return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, after, told, name="release.deadline")
 
 
 def _traffic(forward: dict[str, Any], release: Release) -> list[Any]:

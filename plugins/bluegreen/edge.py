@@ -19,10 +19,12 @@ from airflow.sdk.exceptions import (
 
 from bluegreen.catalog.models import Service
 from bluegreen.catalog.section import connections
-from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing, SecretPending
+from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing, SecretPending, TrafficConflict
 from bluegreen.core.ports import Credentials, Secrets
 from bluegreen.release.answer import APPROVE
+from bluegreen.release.notify import Of, tell_conflict
 from bluegreen.release.plan import Plan
+from bluegreen.release.wiring import ports_for
 
 PLAN_TASK, SWITCH_TASK, WATCH_TASK = "plan", "switch", "watch"
 FINISH_TASK, KEEP_OLD_TASK = "finish", "keep_old"
@@ -123,9 +125,21 @@ def airflow_errors(context: Context) -> Iterator[None]:
         yield
     except BlueGreenError as error:
         context["ti"].xcom_push(key="error", value=str(error))
+        if isinstance(error, TrafficConflict):
+            _tell_of_conflict(context, error)
         raise (AirflowException if error.retryable else AirflowFailException)(
             str(error)
         ) from None  # the text says it all
+
+
+def _tell_of_conflict(context: Context, error: TrafficConflict) -> None:
+    """Tell people when a release that holds the service meets another writer; one that was never claimed lost nothing."""
+    ti = context["ti"]
+    with suppress(Exception):  # the task fails with the conflict, whatever telling of it runs into
+        if found := ti.xcom_pull(task_ids=PLAN_TASK):
+            plan = Plan.model_validate(found)
+            of = Of(plan.run, plan.release, plan.version)
+            tell_conflict(ports_for(plan.service, connection_secrets), of, ti.task_id, str(error))
 
 
 def leave_out(log: Any, reason: str) -> NoReturn:

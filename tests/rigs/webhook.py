@@ -20,6 +20,7 @@ class Webhook:
     :param seconds: until the answer
     :param headers: of the answer
     :param drips: a byte of the answer each 0.1 s, so that no wait for a single byte is long
+    :param text: the answer's body
     :param look: asked for each POST before it is answered; its word stands beside it in ``seen``
     """
 
@@ -29,6 +30,7 @@ class Webhook:
         seconds: float = 0.0,
         headers: dict[str, str] | None = None,
         drips: bool = False,
+        text: str = "",
         look: Callable[[], Any] = lambda: None,
     ) -> None:
         self.got: list[dict[str, Any]] = []
@@ -39,7 +41,8 @@ class Webhook:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.seen.append(look())
-                outer.got.append({"path": self.path, "type": self.headers["Content-Type"], **json.loads(body)})
+                got = {"path": self.path, "type": self.headers["Content-Type"], "login": self.headers["Authorization"]}
+                outer.got.append({**got, **json.loads(body)})
                 outer._closing.wait(seconds)
                 for byte in b"HTTP/1.1 200 OK\r\n" if drips else b"":
                     self.wfile.write(bytes([byte]))
@@ -48,8 +51,9 @@ class Webhook:
                     self.send_response(status)
                 for name, value in (headers or {}).items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
+                self.wfile.write(text.encode())
 
             do_GET = do_POST  # noqa: N815 - the name that http.server calls
 
@@ -57,7 +61,8 @@ class Webhook:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/services/{SECRET}"
+        self.base = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"{self.base}/services/{SECRET}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()

@@ -91,7 +91,8 @@ def test_a_bad_release_tells_its_last_bad_answer_as_the_load_saw_it_and_posts_on
     assert seconds(back["verdict_at"]) <= seconds(back["restored_at"])
     assert text.startswith("# NOT promoted: shop: canary_1_watch: error_rate")
     # Watch trigger, rollback task and teardown all confirmed it: the one that moved has told.
-    (post,) = posts(stack, run.run_id)
+    before, post = posts(stack, run.run_id)
+    assert (before["event"], before["by"], before["version"]) == ("unhealthy", "canary_1_watch", BAD)
     assert (post["event"], post["by"], post["was"], post["version"]) == ("restored", "canary_1_watch", "canary", BAD)
     for where in (*map(run.log, ("canary_1_watch", "rollback", "safe", "verdict")), json.dumps(told), text):
         assert SECRET not in where

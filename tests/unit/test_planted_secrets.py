@@ -18,14 +18,14 @@ from bluegreen.cli.main import main
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.env_secrets import EnvironmentSecrets
 from bluegreen.core.notice import Notice
-from bluegreen.core.stamp import Phase
 from bluegreen.release.evidence import tried_rules
 from bluegreen.release.wiring import ports_for
 from demo.processes import free_port
 from tests.rigs.sshd import Sshd, missing_sshd
 from tests.rigs.webhook import Webhook
 
-PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", "hook")}
+HOOKS = {"hook": "webhook", "chat": "apprise", "mail": "apprise", "pager": "pagerduty", "genie": "opsgenie"}
+PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", *HOOKS)}
 
 
 @pytest.fixture
@@ -71,14 +71,27 @@ def service(tmp_path, sshd, monkeypatch):
                 "smoke": [{"path": "/"}],
                 "evidence": {"type": "prometheus", "url": answers.url, "connection": "metrics", "labels": {"c": "$color"}},
                 "release": {"rules": [{"type": "prometheus", "metric": "error_rate", "max": 5}], "restore_within": "1s"},
-                "notify": {"webhook": "hook"},
+                "notify": {
+                    "webhook": "hook",
+                    "channels": [{"connection": c, "kind": kind} for c, kind in HOOKS.items() if c != "hook"],
+                },
             }
         )  # fmt: skip
         (tmp_path / "services").mkdir()
         (tmp_path / "services" / "shop.yaml").write_text(text)
         for name, secret in PLANTED.items():
-            password = f"{closed}/{secret}" if name == "hook" else secret
-            told = {"login": "root", "password": password, "extra": {"private_key_passphrase": secret}}
+            urls = {
+                "hook": f"{closed}/{secret}",
+                "chat": f"{answers.url}/{secret}".replace("http:", "json:"),
+                "mail": f"mailto://{secret}:{secret}@127.0.0.1:{free_port()}?from=a@shop.test&to=b@shop.test",
+            }
+            host = answers.url if name in ("pager", "genie") else ""
+            told = {
+                "login": "root",
+                "host": host,
+                "password": urls.get(name, secret),
+                "extra": {"private_key_passphrase": secret},
+            }
             monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(told))
         yield load_file(tmp_path / "services" / "shop.yaml")
 
@@ -87,7 +100,7 @@ def provoked(service, folder, capfd):
     """Let every part fail, and yield everything that anybody could read of it."""
     said = []
     ports = ports_for(service, EnvironmentSecrets(), said.append)
-    notice = Notice("shop", "restored", Phase.CANARY, "why", "by", "run", "blue", "1", "2", "2026-11-24T12:00:00Z")
+    notice = Notice("shop", "stranded", "canary", "why", "by", "run", "run@1", "blue", "1", "2", "2026-11-24T12:00:00Z")
     parts = {
         "router": ports.router.read,
         "check": ports.router.check,
@@ -96,7 +109,7 @@ def provoked(service, folder, capfd):
         "proof": lambda: ports.prove(Split.whole_on(Color.BLUE)),
         "smoke": lambda: smoke(service, Color.GREEN),
         "rules": lambda: tried_rules(ports, Color.GREEN),
-        "webhook": lambda: ports.tell(notice),
+        "channels": ports.tell(notice),
     }
     for name, part in parts.items():
         try:
@@ -116,6 +129,8 @@ def test_no_planted_secret_is_to_be_read_anywhere(service, tmp_path, caplog, cap
     assert "token=***" in found["deploy"]
     assert "broken connection" in found["proof"]
     assert "Prometheus gives no answer" in found["rules"]
+    for name, kind in HOOKS.items():
+        assert f"{kind} {name} was not told: " in found["log"]
     told = found | {"logging": caplog.text}
     assert {(name, secret) for name, text in told.items() for secret in PLANTED.values() if secret in text} == set()
 

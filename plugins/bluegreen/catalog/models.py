@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from bluegreen.catalog.alerts import Notify
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
@@ -272,6 +273,10 @@ class Release(Section):
         description="how long the old color is kept after the release, for rollback__; then retire__ ends it. "
         "null: until somebody starts retire__",
     )
+    deadline: Annotated[Duration, Field(ge=_seconds(1))] | None = Field(
+        None,
+        description="how long a run may take, from when it was asked for, until people are told; Airflow looks at it",
+    )
     min_healthy: int = Field(1, ge=1, description="healthy servers that the new color has before the full switch")
 
     @field_validator("canary")
@@ -281,14 +286,6 @@ class Release(Section):
         if shares != sorted(set(shares)):
             raise ValueError(f"canary shares must grow, found {shares}")
         return canary
-
-
-class Notify(Section):
-    """Who hears of it when traffic was put back."""
-
-    webhook: ConnectionId | None = Field(
-        None, description="connection whose password is the whole URL; gets one POST (JSON) when traffic was put back"
-    )
 
 
 class ColorTargets(Section):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -163,11 +163,12 @@ def _type_of_union(error: ErrorDetails, place: Place) -> Sentence:
 
 
 def _bounds(error: ErrorDetails, place: Place) -> Sentence:
-    if isinstance(
-        error["input"], timedelta
-    ):  # its schema is a text's, which has no bounds; pydantic tells them in words
-        return f"found {shown(place.node)}, allowed {error['msg'].removeprefix('Input should be ')}", ""
     least, most = place.schema.get("minimum"), place.schema.get("maximum")
+    if least is None and most is None:  # a duration's schema is a text's, which has no bounds
+        told = error["msg"].removeprefix("Input should be ")
+        # Of one that may be null pydantic shows Python's own spelling.
+        told = re.sub(r"datetime\.timedelta\((\w+)=(\d+)\)", r"\2 \1", told)
+        return f"found {shown(place.node)}, allowed {told}", ""
     allowed = f"{least:g} to {most:g}" if least is not None and most is not None else ""
     allowed = allowed or (f"{least:g} or more" if least is not None else f"at most {most:g}")
     return f"found {shown(place.node)}, allowed {allowed}", ""

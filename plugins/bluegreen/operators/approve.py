@@ -71,7 +71,8 @@ class ApproveOperator(AskOperator):
             if approval is None:
                 leave_out(self.log, f"this release was planned without an approval {self.gate}")
             ports = ports_for(plan.service, connection_secrets, lambda line: self.log.info("%s", line))
-            still_ours(ports, plan.run, plan.release, ports.router.read())
+            reading = ports.router.read()
+            still_ours(ports, plan.run, plan.release, reading)
             now = ports.now()
             until = _held_until(context, plan) or now + approval.deadline
             if until <= now:
@@ -82,7 +83,7 @@ class ApproveOperator(AskOperator):
                     next_step="start a new release",
                 )
             form = question(plan, self.gate, until, self._evidence(context, plan))
-        return self.ask(context, form, approval, until, now)
+        return self.ask(context, form, approval, until, ports, plan, reading)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Keep the answer for the report, whatever it is; only a yes passes."""

@@ -46,7 +46,9 @@ def guard(ports: Ports, by: str) -> Guarded:
         return Guarded("reported", f"not ours, no stamp: {reading.says()}; bluegreen adopt {ports.name}", reading)
     if stamp.lease_out(ports.now()):
         why = f"the lease of {stamp.release} ran out at {stamp.lease:%H:%M:%S} UTC"
-        found = restore(ports, why, by, run=stamp.run, still=lambda stamp: stamp.lease_out(ports.now()))
+        found = restore(
+            ports, why, by, run=stamp.run, still=lambda stamp: stamp.lease_out(ports.now()), event="guarded"
+        )
         action: Action = "none" if found.outcome == "nothing" else "restored"
         return Guarded(action, found.says, found.reading)
     if reading.lagging and not stamp.phase.transitional and isinstance(ports.router, CatchesUp):

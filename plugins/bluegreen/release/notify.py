@@ -1,139 +1,176 @@
 """
-Notify: one POST when a way back was taken, to the webhook that the service file names.
+Notify: what is told of a release, to the channels that the service file names.
 
-Only who moved the traffic tells, once, after it is whole. What the webhook does about it changes nothing: a time-out
-of some seconds, no second try, one line in the log. Its URL is a secret and stands in no line.
+Only who acted tells, once, and never before the deed where that could hold it up. What a channel does about it changes
+nothing: some seconds for all of them together, no second try, one line in the log.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import ssl
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Thread
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.parse import quote
 
+from bluegreen.channels.delivery import THREAD
 from bluegreen.core.colors import Color
-from bluegreen.core.errors import BlueGreenError
+from bluegreen.core.errors import BlueGreenError, RouterError
 from bluegreen.core.notice import Event, Notice
-from bluegreen.core.ports import Secrets
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.ports import Ports
 
-PATIENCE = 3.0
-"""Seconds that a webhook may take, name lookup included."""
 AIRFLOW_URL = "AIRFLOW__API__BASE_URL"
 """Where Airflow's own environment says its address, a notice has a link."""
 
 
-def tell(ports: Ports, event: Event, reading: Reading, was: Phase, by: str, why: str) -> None:
+@dataclass(frozen=True)
+class Of:
     """
-    Tell people of a way back; whatever comes of it is one line in the log.
+    Whose event it is, where the stamp that stands does not say it.
 
-    :param reading: the router afterwards
-    :param was: the phase that was left
+    :param run: DAG run id
+    :param release: run and claim
+    :param version: what is released
     """
-    stamp = reading.stamp
-    if stamp is None:
+
+    run: str
+    release: str
+    version: str | None = None
+
+
+def tell(ports: Ports, event: Event, reading: Reading, was: Phase, by: str, why: str, *, of: Of | None = None) -> None:
+    """
+    Tell people; whatever comes of it is one line in the log for each channel.
+
+    :param reading: the router now
+    :param was: the phase before
+    :param of: whose event it is; by default the stamp's
+    """
+    if reading.stamp is None:
         return
+    live = reading.live or (reading.split.whole if reading.split else None)
+    _deliver(ports, lambda: _notice(ports, event, reading.stamp, live, was, by, why, of=of))
+
+
+def tell_conflict(ports: Ports, of: Of, by: str, why: str) -> None:
+    """
+    Tell that somebody else has the traffic of a release under way.
+
+    What was put back under the release's own name was told of by who did it, and the one that was superseded ends as
+    the service file wants it.
+
+    :param by: the step that found it
+    """
     try:
-        ports.tell(_notice(ports, event, reading, stamp, was, by, why))
-    except Exception as error:  # noqa: BLE001 - the traffic is back; telling of it must not fail what brought it back
-        # An error's own text may hold the URL: only ours are known not to.
+        reading = ports.router.read()
+    except RouterError as error:
+        ports.log(f"nobody was told of the conflict: {error}")
+        return
+    stamp = reading.stamp
+    ours = stamp is not None and stamp.run == of.run
+    if not reading.foreign and (ours or ports.service.release.concurrent == "supersede"):
+        return
+    live = reading.live or (reading.split.whole if reading.split else None)
+    _deliver(ports, lambda: _notice(ports, "conflict", stamp, live, stamp.phase if stamp else None, by, why, of=of))
+
+
+def tell_overdue(ports: Ports, run: str, why: str) -> None:
+    """
+    Tell that a run has not ended in time, and where it stands, so far as the router says it.
+
+    :param run: DAG run id
+    """
+    stamp, live = None, None
+    try:
+        reading = ports.router.read()
+        stamp, live = reading.stamp, reading.live or (reading.split.whole if reading.split else None)
+    except RouterError as error:
+        why = f"{why}; the router cannot be asked: {error}"
+    ours = stamp if stamp and stamp.run == run else None
+    of = Of(run, ours.release if ours else run)
+    _deliver(ports, lambda: _notice(ports, "overdue", stamp, live, ours.phase if ours else None, "Airflow", why, of=of))
+
+
+class TellsUnhealthy:
+    """
+    Tells, once, that a verdict is bad; called right before the write that puts the traffic back, and never waits.
+
+    :param ports: of the service
+    :param of: whose release
+    :param color: the color that is bad
+    :param by: the watch
+    :param why: the verdict
+    """
+
+    def __init__(self, ports: Ports, of: Of, color: Color, by: str, why: str) -> None:
+        self._ports, self._of, self._color, self._by, self._why = ports, of, color, by, why
+        self._told = False
+
+    def __call__(self, stamp: Stamp | None = None) -> bool:
+        """Tell by the stamp that is about to be left; always True, so that the restore goes on."""
+        if not self._told:
+            self._told = True
+            live = self._color if stamp and stamp.phase is Phase.SWITCHED else None
+            was, of = stamp.phase if stamp else None, self._of
+            if stamp:
+                of = Of(of.run, of.release, stamp.versions.get(self._color))
+            _deliver(
+                self._ports,
+                lambda: _notice(self._ports, "unhealthy", stamp, live, was, self._by, self._why, of=of),
+                wait=False,
+            )
+        return True
+
+
+def _deliver(ports: Ports, make: Callable[[], Notice], *, wait: bool = True) -> None:
+    try:
+        waiting = ports.tell(make())
+        if wait:
+            waiting()
+        else:
+            Thread(target=copy_context().run, args=(waiting,), name=THREAD, daemon=True).start()
+    except Exception as error:  # noqa: BLE001 - telling of it must not fail what it tells of
+        # An error's own text may hold a URL: only ours are known not to.
         fact = str(error) if isinstance(error, BlueGreenError) else f"unexpected {type(error).__name__}"
         ports.log(f"nobody was told of this: {fact}")
 
 
-def _notice(ports: Ports, event: Event, reading: Reading, stamp: Stamp, was: Phase, by: str, why: str) -> Notice:
-    live = reading.live or (reading.split.whole if reading.split else None)
-    base = os.environ.get(AIRFLOW_URL, "").rstrip("/")
-
-    def version(color: Color | None) -> str | None:
-        return stamp.versions.get(color) if color else None
-
+def _notice(
+    ports: Ports,
+    event: Event,
+    stamp: Stamp | None,
+    live: Color | None,
+    was: Phase | None,
+    by: str,
+    why: str,
+    *,
+    of: Of | None,
+) -> Notice:
+    versions = stamp.versions if stamp else {}
+    whose = of or Of(stamp.run if stamp else "", stamp.release if stamp else "")
+    at: datetime = ports.now()
+    # The write's own time where it is the stamp's event: two that raced say the same.
+    said = stamp.as_fields()["at"] if stamp and of is None else at.isoformat(timespec="milliseconds")
     return Notice(
         service=ports.name,
         event=event,
-        was=was,
+        was=str(was or "unknown"),
         why=" ".join(why.split())[:500],
         by=by,
-        run=stamp.run,
+        run=whose.run,
+        release=whose.release,
         live=live,
-        old_version=version(live),
-        version=version(live.other if live else None),
-        at=stamp.as_fields()["at"],
-        link=f"{base}/dags/release__{ports.name}" if base else "",
+        old_version=versions.get(live) if live else None,
+        version=whose.version or (versions.get(live.other) if live else None),
+        at=said,
+        link=_link(f"{'rollback' if event == 'rolled_back' else 'release'}__{ports.name}", whose.run),
     )
 
 
-@dataclass(frozen=True)
-class Webhook:
-    """
-    POSTs notices as JSON.
-
-    :param connection: id of the connection whose password is the whole URL
-    :param secrets: where the URL comes from; asked only when there is something to tell
-    :param log: one line for people
-    """
-
-    connection: str
-    secrets: Secrets
-    log: Callable[[str], None]
-
-    def __call__(self, notice: Notice) -> None:
-        """
-        POST once, and wait some seconds at most.
-
-        :raises SecretMissing: there is no such connection
-        """
-        url = self.secrets(self.connection).password
-        failed = _within(PATIENCE, lambda: _post(url, notice.as_json()))
-        said = f"was not told: {failed}" if failed else "was told"
-        self.log(f"webhook {self.connection} {said} ({notice.event})")
-
-
-def _within(seconds: float, work: Callable[[], str]) -> str:
-    """Return what the work says; it is left alone when it takes longer, as a name lookup can."""
-    said = [f"no answer within {seconds:g} s"]
-    thread = Thread(target=lambda: said.append(work()), daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return said[-1]
-
-
-class _NoRedirects(HTTPRedirectHandler):
-    """A redirect would take the notice, and maybe the secret, to another host."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _post(url: str, body: dict[str, Any]) -> str:
-    """Return what was wrong, without the URL; empty when it was taken."""
-    try:
-        if urlsplit(url).scheme not in ("http", "https"):
-            return "the connection's password is no http:// or https:// URL"
-        headers = {"Content-Type": "application/json", "User-Agent": "airflow-blue-green"}
-        request = Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the scheme was looked at
-        with build_opener(_NoRedirects).open(request, timeout=PATIENCE):
-            return ""
-    except HTTPError as error:
-        return f"it answered {error.code}" + ("; redirects are not followed" if error.code // 100 == 3 else "")
-    except URLError as error:
-        return _reason(error.reason)
-    except Exception as error:  # noqa: BLE001 - a thread's unexpected error would be printed, with the URL in it
-        return _reason(error)
-
-
-def _reason(error: object) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return "its certificate is not trusted"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {PATIENCE:g} s"
-    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+def _link(dag: str, run: str) -> str:
+    base = os.environ.get(AIRFLOW_URL, "").rstrip("/")
+    return f"{base}/dags/{dag}/runs/{quote(run, safe='')}" if base else ""

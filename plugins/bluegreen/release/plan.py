@@ -18,6 +18,7 @@ from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.answer import who
 from bluegreen.release.evidence import refuse_bad_queries
+from bluegreen.release.notify import Of, tell
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
 
@@ -133,10 +134,11 @@ def plan(ports: Ports, request: Request) -> Plan:
         at=ports.now(),
         why=f"{request.by} releases {request.version} to {live.other}{over}",
     )
-    ports.router.shift(Split.whole_on(live), stamp.identity if stamp else None, claim)
+    claimed = ports.router.shift(Split.whole_on(live), stamp.identity if stamp else None, claim)
     ports.log(
         f"claimed at epoch {epoch}{over}: {old_version} on {live} stays live, {request.version} goes to {live.other}"
     )
+    _tell_start(ports, request, claimed, claim)
     return Plan(
         service=service,
         run=request.run,
@@ -151,6 +153,11 @@ def plan(ports: Ports, request: Request) -> Plan:
         skip_reason=request.skip_reason,
         at=claim.at,
     )
+
+
+def _tell_start(ports: Ports, request: Request, claimed: Reading, claim: Stamp) -> None:
+    of = Of(request.run, claim.release, request.version)
+    tell(ports, "started", claimed, Phase.CLAIMED, request.by, claim.why, of=of)
 
 
 def dry_run(ports: Ports, request: Request) -> list[str]:

@@ -25,8 +25,9 @@ def say(line: str) -> None:
     logging.getLogger("bluegreen").info("%s", line)
 
 
-def tell_nobody(notice: Notice) -> None:
-    """Where the service file names no webhook."""
+def tell_nobody(notice: Notice) -> Callable[[], None]:  # noqa: ARG001 - nobody is there to be told
+    """Where the service file names no channel."""
+    return lambda: None
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Ports:
     :param sleep: waits some seconds
     :param clock: seconds, only ever growing
     :param source: where rules that ask somebody get their numbers; None where the service file names none
-    :param tell: tells people that traffic was put back
+    :param tell: begins to tell people; returns what waits until they were told, for some seconds at most
     """
 
     service: Service
@@ -55,7 +56,7 @@ class Ports:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     source: Source | None = None
-    tell: Callable[[Notice], None] = tell_nobody
+    tell: Callable[[Notice], Callable[[], None]] = tell_nobody
 
     @property
     def name(self) -> str:

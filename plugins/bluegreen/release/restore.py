@@ -16,6 +16,7 @@ from typing import Any, Literal
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import RolesAstray, RouterError, RouterUnreachable
 from bluegreen.core.evidence import Proof
+from bluegreen.core.notice import Event
 from bluegreen.core.ports import CatchesUp, Readies
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
@@ -78,7 +79,13 @@ class Restored:
 
 
 def restore(
-    ports: Ports, why: str, by: str, run: str | None = None, *, still: Callable[[Stamp], bool] = lambda _: True
+    ports: Ports,
+    why: str,
+    by: str,
+    run: str | None = None,
+    *,
+    still: Callable[[Stamp], bool] = lambda _: True,
+    event: Event = "restored",
 ) -> Restored:
     """
     Put the traffic back, on each node that is reached; the rest is tried until ``release.restore_within`` is over.
@@ -89,6 +96,7 @@ def restore(
     :param by: who
     :param run: whose traffic: a DAG run's id; None for whichever release is under way
     :param still: asked again before the write; False ends without touching anything
+    :param event: what people are told when this call moved the traffic
     :raises RouterUnreachable: no node answered until the deadline
     :raises RouterError: no node could be written until the deadline
     """
@@ -116,7 +124,7 @@ def restore(
     if moved is None:
         return _told(ports, reading, reading.stamp)
     at = ports.now()
-    tell(ports, "stranded" if reading.stamp.phase is Phase.STRANDED else "restored", reading, moved.was, by, why)
+    tell(ports, "stranded" if reading.stamp.phase is Phase.STRANDED else event, reading, moved.was, by, why)
     return replace(_told(ports, reading, reading.stamp, moved=True), at=at)
 
 

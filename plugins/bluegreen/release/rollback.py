@@ -5,7 +5,7 @@ from __future__ import annotations
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotProven, NotServing, ReleaseRefused
 from bluegreen.core.stamp import Phase, Stamp
-from bluegreen.release.notify import tell
+from bluegreen.release.notify import Of, tell
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored, restore, serves
 from bluegreen.release.roles import roles_back
@@ -51,7 +51,10 @@ def _back_from_settled(ports: Ports, stamp: Stamp, run: str, why: str, by: str) 
     back = Stamp(epoch, f"{run}@{epoch}", "rollback", Phase.RESTORED, old, stamp.versions, at=ports.now(), why=said)
     reading = ports.router.shift(Split.whole_on(old), stamp.identity, back)
     at = ports.now()
-    tell(ports, "rolled_back", reading, Phase.SETTLED, by, why)
+    # An alert that is still open is the undone release's.
+    tell(
+        ports, "rolled_back", reading, Phase.SETTLED, by, why, of=Of(run, stamp.release, stamp.versions.get(old.other))
+    )
     proof = ports.prove(Split.whole_on(old))
     says = f"rolled back: {reading.says()}; {proof.says}: {proof.reason}"
     ports.log(says)

@@ -14,6 +14,7 @@ from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.answer import who
 from bluegreen.release.finished import not_finished, still_ours
+from bluegreen.release.notify import Of, tell
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
 from bluegreen.release.roles import move_roles
@@ -108,9 +109,14 @@ def settle(ports: Ports, plan: Plan, epoch: int) -> Shifted:
     :raises ReleaseFinished: restored already
     :raises TrafficConflict: somebody else wrote
     """
-    not_finished(ports, plan.run, ports.router.read(), but=Phase.SETTLED)
+    before = ports.router.read()
+    not_finished(ports, plan.run, before, but=Phase.SETTLED)
     stamp = _stamp(ports, plan, "finish", Phase.SETTLED, epoch + 1, f"{plan.by}: {plan.version} is live on {plan.idle}")
-    return _write(ports, plan, 100, epoch, stamp)
+    done = _write(ports, plan, 100, epoch, stamp)
+    if before.stamp and before.stamp.phase is not Phase.SETTLED:  # Airflow repeats tasks: it was told already
+        of = Of(plan.run, plan.release, plan.version)
+        tell(ports, "finished", done.reading, before.stamp.phase, plan.by, stamp.why, of=of)
+    return done
 
 
 def proved(ports: Ports, to: Split, reading: Reading, stamp: Stamp) -> Shifted:

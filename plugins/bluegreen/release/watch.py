@@ -21,11 +21,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from bluegreen.analysis.sequential import Past
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
-from bluegreen.core.errors import BlueGreenError, TrafficConflict
+from bluegreen.core.errors import BlueGreenError, RouterError, TrafficConflict
 from bluegreen.core.evidence import Counters, NodeCounters, Outlook, Verdict, counts_as_json
 from bluegreen.core.ports import Counts, Renews
 from bluegreen.release.evidence import Evidence
 from bluegreen.release.last_answer import looked_at
+from bluegreen.release.notify import Of, TellsUnhealthy, tell_conflict
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import Restored, restore
 
@@ -123,7 +124,9 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     try:
         found = await _sample(ports, spec, alive, renewing)
     except TrafficConflict as conflict:
-        return _end(spec, "conflict", str(conflict), {}, ports.now())
+        end = _end(spec, "conflict", str(conflict), {}, ports.now())
+        await in_thread(lambda: tell_conflict(ports, _of(spec), spec.step, end.reason))
+        return end
     finally:
         renewing.cancel()
     at = ports.now()
@@ -219,5 +222,15 @@ async def _keep_lease(ports: Ports, spec: WatchSpec, alive: _Heartbeat) -> None:
                 ports.log(f"the lease was not renewed: {error}")
 
 
+def _of(spec: WatchSpec) -> Of:
+    return Of(spec.run, spec.release)
+
+
 def _restore(ports: Ports, spec: WatchSpec, why: str) -> Restored:
-    return restore(ports, why=why, by=spec.step, run=spec.run)
+    """Tell only when there is still something to put back: another triggerer with this very watch may be faster."""
+    unhealthy = TellsUnhealthy(ports, _of(spec), spec.color, spec.step, why)
+    try:
+        return restore(ports, why=why, by=spec.step, run=spec.run, still=unhealthy)
+    except RouterError:
+        unhealthy()
+        raise

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from bluegreen.analysis.registry import make_source
 from bluegreen.catalog.models import Service
+from bluegreen.channels.delivery import Channels
 from bluegreen.checks.proof import STICKY_KEY, prove
 from bluegreen.core.colors import Split
 from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import Secrets
 from bluegreen.deployers.registry import make_deployer
-from bluegreen.release.notify import Webhook
 from bluegreen.release.ports import Log, Ports, say, tell_nobody
 from bluegreen.routers.registry import make_router
 
@@ -29,8 +29,8 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
         nodes = {node.name: node.entry for node in service.router.nodes}
         return prove(service.entry, nodes, split, credentials, cookie=service.router.client_cookie or STICKY_KEY)
 
-    webhook = service.notify.webhook
-    tell = Webhook(webhook, secrets, log) if webhook else tell_nobody
+    channels = service.notify.all
+    tell = Channels(channels, secrets, log) if channels else tell_nobody
     router, deployer = make_router(service, secrets), make_deployer(service, secrets)
     return Ports(service, router, deployer, prover, log, source=make_source(service, secrets), tell=tell)
 

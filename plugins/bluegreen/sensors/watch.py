@@ -103,7 +103,7 @@ class WatchSensor(AskOperator):
         assert until is not None  # noqa: S101 - a held stamp has a lease
         context["ti"].xcom_push(key="held", value=held.as_json())
         form = question(plan, "unknown", until, Evidence(watch=end), self._share(plan))
-        self.ask(context, form, asked, until, ports.now())
+        self.ask(context, form, asked, until, ports, plan, held.reading)
 
     def _share(self, plan: Plan) -> int:
         return 100 if self.canary is None else plan.service.release.canary[self.canary].share

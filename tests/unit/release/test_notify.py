@@ -12,12 +12,14 @@ from dataclasses import replace
 
 import pytest
 
+from bluegreen.catalog.alerts import Channel
+from bluegreen.channels import posting
+from bluegreen.channels.delivery import Channels
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import SecretMissing
 from bluegreen.core.ports import Credentials
 from bluegreen.release import notify
 from bluegreen.release.guard import guard
-from bluegreen.release.notify import Webhook as Told
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
 from bluegreen.release.shift import settle, shift
@@ -39,8 +41,12 @@ def world():
     return claimed()
 
 
-def telling(ports, url, log=None):
-    return replace(ports, tell=Told("shop_webhook", lambda _: Credentials("", url), log or ports.log))
+WAYS_BACK = ("restored", "rolled_back", "guarded", "stranded")
+
+
+def telling(ports, url, log=None, events=WAYS_BACK):
+    channels = [Channel(connection="shop_webhook", events=events)]
+    return replace(ports, tell=Channels(channels, lambda _: Credentials("", url), log or ports.log))
 
 
 def shifted(world, share=10):
@@ -118,7 +124,7 @@ def test_a_write_whose_writer_was_told_that_it_failed_is_told_of_all_the_same(wo
     assert len(hook.got) == 1
 
 
-def test_a_release_that_goes_well_tells_nobody(world):
+def test_a_release_that_goes_well_tells_of_no_way_back(world):
     with Webhook() as hook:
         ports = telling(world.ports(), hook.url)
         done = shift(ports, world.release, "switch", 100, world.release.epoch)
@@ -159,7 +165,7 @@ def closed_port():
     ],
 )
 def test_a_webhook_in_trouble_is_one_line_without_its_url(world, monkeypatch, tmp_path, capfd, trouble, line):
-    monkeypatch.setattr(notify, "PATIENCE", 0.5 if trouble in ("hangs", "drips") else 3.0)
+    monkeypatch.setattr(posting, "PATIENCE", 0.5 if trouble in ("hangs", "drips") else 3.0)
     shifted(world)
     with (
         Webhook() as elsewhere,
@@ -198,13 +204,14 @@ def test_without_its_secret_the_restore_is_the_same_and_says_so(world):
     def none(_):
         raise SecretMissing("there is none", part="shop_webhook")
 
-    ports = replace(world.ports(), tell=Told("shop_webhook", none, world.said.append))
+    channels = Channels([Channel(connection="shop_webhook")], none, world.said.append)
+    ports = replace(world.ports(), tell=channels)
     assert restore(ports, "bad", "tests", world.release.run).outcome == "restored"
-    assert any("nobody was told of this: shop_webhook: there is none" in line for line in world.said)
+    assert any("shop_webhook was not told: shop_webhook: there is none" in line for line in world.said)
 
 
 def test_the_traffic_is_whole_while_the_webhook_still_hangs(world, monkeypatch):
-    monkeypatch.setattr(notify, "PATIENCE", 2.0)
+    monkeypatch.setattr(posting, "PATIENCE", 2.0)
     shifted(world)
     with Webhook(seconds=30) as hook:
         ports = telling(world.ports(), hook.url)
@@ -220,9 +227,9 @@ def test_only_a_service_that_names_a_webhook_has_one(monkeypatch):
     asked = []
     said = SERVICE.model_copy(update={"notify": SERVICE.notify.model_copy(update={"webhook": "shop_webhook"})})
     ports = ports_for(said, lambda name: (asked.append(name), Credentials())[1])
-    assert isinstance(ports.tell, Told)
+    assert isinstance(ports.tell, Channels)
     assert asked == []  # the secret is asked for only when there is something to tell
-    assert not isinstance(ports_for(SERVICE, lambda _: Credentials()).tell, Told)
+    assert not isinstance(ports_for(SERVICE, lambda _: Credentials()).tell, Channels)
 
 
 def test_a_link_is_given_where_airflows_address_is_known(world, monkeypatch):
@@ -230,4 +237,4 @@ def test_a_link_is_given_where_airflows_address_is_known(world, monkeypatch):
     shifted(world)
     with Webhook() as hook:
         restore(telling(world.ports(), hook.url), "bad", "tests", world.release.run)
-    assert hook.got[0]["link"] == "https://airflow.example/dags/release__shop"
+    assert hook.got[0]["link"] == "https://airflow.example/dags/release__shop/runs/run-1"
