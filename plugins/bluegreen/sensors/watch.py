@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk import BaseSensorOperator, Context
 
+from bluegreen import metrics
 from bluegreen.catalog.durations import text
 from bluegreen.core.errors import Unhealthy
 from bluegreen.core.stamp import now_utc
@@ -68,6 +69,7 @@ class WatchSensor(BaseSensorOperator):
             self._defer(ours, max(ours.until - now_utc(), timedelta()))
         context["ti"].xcom_push(key="end", value=event)
         self.log.info("%s: %s", event["says"], event["reason"])
+        metrics.watched(self.service, event, self.task_id)
         with airflow_errors(context):
             if event["says"] != "healthy":
                 put_back = "the traffic was put back; mend the version and start a new release"
