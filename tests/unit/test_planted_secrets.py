@@ -25,7 +25,7 @@ from demo.processes import free_port
 from tests.rigs.sshd import Sshd, missing_sshd
 from tests.rigs.webhook import Webhook
 
-PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", "hook")}
+PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", "hook", "mark")}
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def service(tmp_path, sshd, monkeypatch):
                 "smoke": [{"path": "/"}],
                 "evidence": {"type": "prometheus", "url": answers.url, "connection": "metrics", "labels": {"c": "$color"}},
                 "release": {"rules": [{"type": "prometheus", "metric": "error_rate", "max": 5}], "restore_within": "1s"},
-                "notify": {"webhook": "hook"},
+                "notify": {"webhook": "hook", "markers": [{"type": "grafana", "url": answers.url, "connection": "mark"}]},
             }
         )  # fmt: skip
         (tmp_path / "services").mkdir()
@@ -116,6 +116,7 @@ def test_no_planted_secret_is_to_be_read_anywhere(service, tmp_path, caplog, cap
     assert "token=***" in found["deploy"]
     assert "broken connection" in found["proof"]
     assert "Prometheus gives no answer" in found["rules"]
+    assert "marker grafana (restore): not taken: it answered 500" in found["log"]
     told = found | {"logging": caplog.text}
     assert {(name, secret) for name, text in told.items() for secret in PLANTED.values() if secret in text} == set()
 

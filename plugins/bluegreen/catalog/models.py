@@ -16,6 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_va
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
+from bluegreen.catalog.markers import Marker
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.core.colors import Color
 
@@ -273,6 +274,9 @@ class Notify(Section):
 
     webhook: ConnectionId | None = Field(
         None, description="connection whose password is the whole URL; gets one POST (JSON) when traffic was put back"
+    )
+    markers: tuple[Marker, ...] = Field(
+        (), description="dashboards that get a line at start, switch, restore and finish"
     )
 
 

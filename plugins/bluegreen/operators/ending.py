@@ -71,6 +71,7 @@ class FinishOperator(BlueGreenOperator):
         ports = self.ports(plan.service)
         settled = settle(ports, plan, epoch_of(context, [SWITCH_TASK])).as_json()
         metrics.shifted(self.service, settled)
+        self.mark(plan, "finish", f"{plan.version} is live on {plan.idle}")
         return settled | {"drained": drain(ports, plan.live).as_json()}
 
 

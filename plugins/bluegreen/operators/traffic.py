@@ -103,4 +103,6 @@ class ShiftOperator(BlueGreenOperator):
         done = shift(self.ports(plan.service), plan, self.task_id, share, epoch_of(context, self.after))
         left = done.as_json() | {"color": Color(plan.idle), "share": share}
         metrics.shifted(self.service, left)
+        if share == 100:
+            self.mark(plan, "switch", f"all traffic on {plan.idle}, {plan.version}; it is watched now")
         return left
