@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import shutil
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from airflow.configuration import conf
 
+from demo.haproxy import check_config, haproxy_binary
 from tools.dashboards import FOLDER, dashboards
 
 MONITORING = FOLDER.parent
@@ -70,6 +73,23 @@ def test_each_alert_has_a_place_in_the_docs_and_a_severity_that_is_routed():
     for alert in alerts():
         assert alert["annotations"]["runbook"] == f"docs/monitoring.md#{alert['alert'].lower()}"
         assert alert["labels"]["severity"] in ("page", "ticket")
+
+
+def block(kind):
+    text = (MONITORING.parents[1] / "docs/monitoring.md").read_text()
+    return re.search(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1]
+
+
+@pytest.mark.haproxy
+def test_real_haproxy_takes_the_exporter_of_the_docs(tmp_path):
+    (tmp_path / "haproxy.cfg").write_text(block("haproxy"))
+    check_config(haproxy_binary(), tmp_path / "haproxy.cfg")
+
+
+def test_airflow_knows_each_key_of_the_docs():
+    told = configparser.ConfigParser()
+    told.read_string(block("ini"))
+    assert set(told["metrics"]) <= set(conf.configuration_description["metrics"]["options"])
 
 
 @needs_amtool
