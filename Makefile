@@ -6,7 +6,7 @@ export PYTHONPATH := plugins:.
 export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
 
 .DEFAULT_GOAL := help
-.PHONY: install demo airflow test lint bench soak images lock clean help
+.PHONY: install demo airflow test lint bench soak images dashboards lock clean help
 
 install: .venv/installed ## make .venv from requirements.lock
 
@@ -49,6 +49,9 @@ soak: install ## a hundred good releases in a row, then rollbacks while every wo
 images: install ## take the pictures of docs/airflow-ui.md anew
 	BLUEGREEN_IMAGES=1 $(BIN)/python -m pytest tests/system/test_ui.py
 
+dashboards: install ## write include/monitoring/dashboards anew
+	$(BIN)/python -m tools.dashboards
+
 lock: install ## compile requirements.lock anew
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --custom-compile-command "make lock" \
 		requirements-dev.txt --output-file requirements.lock
@@ -57,4 +60,4 @@ clean: ## remove what the targets made
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

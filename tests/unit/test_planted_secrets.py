@@ -25,7 +25,7 @@ from tests.rigs.sshd import Sshd, missing_sshd
 from tests.rigs.webhook import Webhook
 
 HOOKS = {"hook": "webhook", "chat": "apprise", "mail": "apprise", "pager": "pagerduty", "genie": "opsgenie"}
-PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", *HOOKS)}
+PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", "mark", *HOOKS)}
 
 
 @pytest.fixture
@@ -74,6 +74,7 @@ def service(tmp_path, sshd, monkeypatch):
                 "notify": {
                     "webhook": "hook",
                     "channels": [{"connection": c, "kind": kind} for c, kind in HOOKS.items() if c != "hook"],
+                    "markers": [{"type": "grafana", "url": answers.url, "connection": "mark"}],
                 },
             }
         )  # fmt: skip
@@ -131,6 +132,7 @@ def test_no_planted_secret_is_to_be_read_anywhere(service, tmp_path, caplog, cap
     assert "Prometheus gives no answer" in found["rules"]
     for name, kind in HOOKS.items():
         assert f"{kind} {name} was not told: " in found["log"]
+    assert "marker grafana (restore): not taken: it answered 500" in found["log"]
     told = found | {"logging": caplog.text}
     assert {(name, secret) for name, text in told.items() for secret in PLANTED.values() if secret in text} == set()
 

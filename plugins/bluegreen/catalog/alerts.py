@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from bluegreen.catalog.markers import Marker
 from bluegreen.catalog.section import ConnectionId, Section
 from bluegreen.core.notice import ENDS, NEED_PEOPLE, Event
 
@@ -43,6 +44,9 @@ class Notify(Section):
         None, description="short for one channel of kind webhook: connection whose password is the whole URL"
     )
     channels: tuple[Channel, ...] = Field((), description="told side by side; none holds up another, nor the release")
+    markers: tuple[Marker, ...] = Field(
+        (), description="dashboards that get a line at start, switch, restore and finish"
+    )
 
     @model_validator(mode="after")
     def _connections_differ(self) -> Notify:

@@ -11,6 +11,7 @@ from bluegreen.catalog.load import load_service, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.edge import PLAN_TASK, airflow_errors, connection_secrets
 from bluegreen.links import RELEASE_LINKS
+from bluegreen.release.markers import Mark, Turn, marked
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
 from bluegreen.release.wiring import ports_for, union
@@ -46,6 +47,11 @@ class BlueGreenOperator(BaseOperator):
             connection_secrets,
             lambda line: self.log.info("%s", line),
         )
+
+    def mark(self, plan: Plan, turn: Turn, text: str) -> None:
+        """Leave a line in the dashboards that the service file names; it fails nothing."""
+        mark = Mark(turn, self.service, plan.run, plan.version, f"{self.service}: {text}")
+        marked(plan.service.notify.markers, connection_secrets, mark, lambda line: self.log.info("%s", line))()
 
     def way_back_ports(self, context: Context) -> Ports:
         """Return ports that reach every node of the catalog, and of the frozen release where it can be read."""

@@ -9,6 +9,7 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, DagRunTriggerException
 
+from bluegreen import metrics
 from bluegreen.catalog.durations import text
 from bluegreen.core.errors import BlueGreenError, NotProven, RouterUnreachable
 from bluegreen.core.reading import Reading
@@ -68,8 +69,10 @@ class FinishOperator(BlueGreenOperator):
         plan = plan_of(context)
         need_healthy(context, plan, WATCH_TASK)
         ports = self.ports(plan.service)
-        settled = settle(ports, plan, epoch_of(context, [SWITCH_TASK, WATCH_TASK]))
-        return settled.as_json() | {"drained": drain(ports, plan.live).as_json()}
+        settled = settle(ports, plan, epoch_of(context, [SWITCH_TASK, WATCH_TASK])).as_json()
+        metrics.shifted(self.service, settled)
+        self.mark(plan, "finish", f"{plan.version} is live on {plan.idle}")
+        return settled | {"drained": drain(ports, plan.live).as_json()}
 
 
 class KeepOldOperator(BlueGreenOperator):
@@ -118,6 +121,7 @@ class RollbackOperator(BlueGreenOperator):
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
         why = first_error(context) or "the release failed"
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
+        metrics.restored(self.service, found.as_json(), self.task_id)
         if found.outcome in ("restored", "already"):
             self.log.info("diagnosis:\n%s", ports.deployer.diagnose(plan_of(context).idle))
         found.need_roles(ports.name)
@@ -138,6 +142,7 @@ class SafeOperator(BlueGreenOperator):
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
         why = first_error(context) or "the run ended"
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
+        metrics.restored(self.service, found.as_json(), self.task_id)
         if found.outcome == "finished" and found.reading.split:
             found = Restored("finished", found.reading, ports.prove(found.reading.split), found.says)
             self.log.info("%s; %s", found.says, found.proof.reason if found.proof else "")

@@ -40,6 +40,7 @@ class PlanOperator(BlueGreenOperator):
             leave_out(self.log, "dry run: nothing was touched; the changes are above and in XCom 'changes'")
         planned = plan(ports, request)
         context["ti"].xcom_push(key="counted", value=tally(ports))
+        self.mark(planned, "start", f"release of {planned.version} to {planned.idle}, asked for by {planned.by}")
         return planned.as_json()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from bluegreen import metrics
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import now_utc
 from bluegreen.edge import PLAN_TASK
@@ -94,8 +95,10 @@ def _run(context: Context, service: str) -> dict[str, Any]:
 
 def _leave(context: Context, ran: Ran, steps: Sequence[Step]) -> None:
     made = report(ran, steps)
-    context["ti"].xcom_push(key="report", value=made.as_json())
-    for line in markdown(made.as_json()).splitlines():
+    told = made.as_json()
+    context["ti"].xcom_push(key="report", value=told)
+    metrics.released(ran.service, told)
+    for line in markdown(told).splitlines():
         _LOG.info("%s", line)
     _LOG.info("report: %s", write(made, reports_folder()))
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
+from bluegreen import metrics
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
 from bluegreen.edge import epoch_of, leave_out, need_approved, need_healthy, plan_of
@@ -100,4 +101,8 @@ class ShiftOperator(BlueGreenOperator):
             need_healthy(context, plan, self.watches[before - 1])
         share = 100 if self.canary is None else steps[self.canary].share
         done = shift(self.ports(plan.service), plan, self.task_id, share, epoch_of(context, self.after))
-        return done.as_json() | {"color": Color(plan.idle), "share": share}
+        left = done.as_json() | {"color": Color(plan.idle), "share": share}
+        metrics.shifted(self.service, left)
+        if share == 100:
+            self.mark(plan, "switch", f"all traffic on {plan.idle}, {plan.version}; it is watched now")
+        return left

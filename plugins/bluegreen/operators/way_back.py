@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException
 
+from bluegreen import metrics
 from bluegreen.catalog.load import load_all, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.edge import PLAN_TASK, connection_secrets, leave_out
@@ -45,6 +46,7 @@ class RollbackNowOperator(BlueGreenOperator):
             raise
         value = found.as_json() | {"last_answer": last.as_json() if last else None}
         context["ti"].xcom_push(key="note", value=f"rolled back: {why} | {found.says}")
+        metrics.restored(self.service, value, "person")
         leave_rollback_report(context, self.service, "rolled back", why, value)
         return value
 
@@ -110,7 +112,9 @@ class GuardOperator(BaseOperator):
         try:
             found = guard(ports_for(service, connection_secrets), "guardian")
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are guarded
+            metrics.guarded(service.service, None)
             return f"{service.service}: {error}", False
+        metrics.guarded(service.service, found)
         self.log.info("%s: %s: %s", service.service, found.action, found.says)
         return f"{service.service}: {found.action}: {found.says}", found.action != "reported"
 

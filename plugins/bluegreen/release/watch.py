@@ -91,6 +91,7 @@ class WatchEnd(BaseModel):
     :param restored: what the restore did, for ``unhealthy``
     :param restored_at: when the traffic was back
     :param last_answer: when the new color answered last, for ``unhealthy``
+    :param renewals_missed: how often the lease could not be renewed
     """
 
     model_config = ConfigDict(frozen=True)
@@ -104,6 +105,7 @@ class WatchEnd(BaseModel):
     restored: Mapping[str, Any] | None = None
     restored_at: AwareDatetime | None = None
     last_answer: Mapping[str, Any] | None = None
+    renewals_missed: int = 0
 
 
 def baseline(ports: Ports) -> dict[str, Any]:
@@ -124,14 +126,14 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     try:
         found = await _sample(ports, spec, alive, renewing)
     except TrafficConflict as conflict:
-        end = _end(spec, "conflict", str(conflict), {}, ports.now())
+        end = _end(spec, "conflict", str(conflict), {}, ports.now(), alive.missed)
         await in_thread(lambda: tell_conflict(ports, _of(spec), spec.step, end.reason))
         return end
     finally:
         renewing.cancel()
     at = ports.now()
     ports.log(f"{spec.step}: {found.says}: {found.reason}")
-    end = _end(spec, str(found.says), found.reason, found.as_json(), at)
+    end = _end(spec, str(found.says), found.reason, found.as_json(), at, alive.missed)
     if found.says is Outlook.HEALTHY or (found.says is Outlook.UNKNOWN and spec.service.release.approvals.unknown):
         return end
     back, last = await looked_at(ports, lambda: in_thread(lambda: _restore(ports, spec, found.reason)))
@@ -139,8 +141,9 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     return end.model_copy(update={"says": str(Outlook.UNHEALTHY), "restored": back.as_json(), **seen})
 
 
-def _end(spec: WatchSpec, says: str, reason: str, verdict: Mapping[str, Any], at: datetime) -> WatchEnd:
-    return WatchEnd(release=spec.release, epoch=spec.epoch, says=says, reason=reason, verdict=verdict, verdict_at=at)
+def _end(spec: WatchSpec, says: str, reason: str, verdict: Mapping[str, Any], at: datetime, missed: int) -> WatchEnd:
+    told = {"says": says, "reason": reason, "verdict": verdict, "verdict_at": at, "renewals_missed": missed}
+    return WatchEnd(release=spec.release, epoch=spec.epoch, **told)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -160,7 +163,7 @@ class _Heartbeat:
     """Tells whether the sampling loop has made progress since it was last asked."""
 
     def __init__(self) -> None:
-        self.beats = self.seen = 0
+        self.beats = self.seen = self.missed = 0
 
     def beat(self) -> None:
         self.beats += 1
@@ -219,6 +222,7 @@ async def _keep_lease(ports: Ports, spec: WatchSpec, alive: _Heartbeat) -> None:
             except TrafficConflict:
                 raise
             except BlueGreenError as error:
+                alive.missed += 1
                 ports.log(f"the lease was not renewed: {error}")
 
 

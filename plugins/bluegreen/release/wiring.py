@@ -12,6 +12,7 @@ from bluegreen.core.colors import Split
 from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import Secrets
 from bluegreen.deployers.registry import make_deployer
+from bluegreen.release.markers import telling
 from bluegreen.release.ports import Log, Ports, say, tell_nobody
 from bluegreen.routers.registry import make_router
 
@@ -31,8 +32,9 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
 
     channels = service.notify.all
     tell = Channels(channels, secrets, log) if channels else tell_nobody
+    marking = telling(tell, service.notify.markers, secrets, log)
     router, deployer = make_router(service, secrets), make_deployer(service, secrets)
-    return Ports(service, router, deployer, prover, log, source=make_source(service, secrets), tell=tell)
+    return Ports(service, router, deployer, prover, log, source=make_source(service, secrets), tell=marking)
 
 
 def union(service: Service, frozen: Iterable[Service]) -> Service:

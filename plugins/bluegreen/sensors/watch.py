@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from bluegreen import metrics
 from bluegreen.asking import AskOperator
 from bluegreen.catalog.durations import text
 from bluegreen.core.errors import Unhealthy
@@ -73,6 +74,7 @@ class WatchSensor(AskOperator):
             self._defer(ours, max(ours.until - now_utc(), timedelta()))
         context["ti"].xcom_push(key="end", value=event)
         self.log.info("%s: %s", event["says"], event["reason"])
+        metrics.watched(self.service, event, self.task_id)
         with airflow_errors(context):
             if event["says"] == Outlook.UNKNOWN:
                 self._ask(context, plan_of(context), event)
