@@ -117,7 +117,9 @@ def changed_by_hand(facts: Facts) -> Iterator[Cause]:
 def file_not_in_force(facts: Facts) -> Iterator[Cause]:
     """A node's file says one thing, and it routes by another."""
     for node in facts.reading.reachable if facts.reading else ():
-        if not node.settled:
+        if not node.settled and DISK.search(node.detail):
+            yield Cause("node-disk", f"node {node.node}: {node.detail}", _disk_command(facts, node.node))
+        elif not node.settled:
             says = f"node {node.node}: file and run time differ: {node.detail or 'the write is not in force'}"
             yield Cause("file-not-in-force", says, _bring_up(facts))
 
@@ -316,7 +318,7 @@ def sticky(facts: Facts) -> Iterator[Cause]:
         yield Cause("sticky-clients", says, f"bluegreen status {facts.name}")
 
 
-HANDLED = ("run-time-differs", "entry-does-not-answer", "no-color-header")
+HANDLED = ("run-time-differs", "map-file", "include-file", "entry-does-not-answer", "no-color-header")
 """Findings of the router's check that a rule above tells better."""
 
 
