@@ -20,6 +20,7 @@ from bluegreen.edge import (
     SWITCH_TASK,
     WATCH_TASK,
     airflow_errors,
+    connection_secrets,
     epoch_of,
     leave_out,
     need_healthy,
@@ -27,6 +28,7 @@ from bluegreen.edge import (
 )
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.operators.reporting import leave_report
+from bluegreen.release.diagnose import diagnose
 from bluegreen.release.drain import drain
 from bluegreen.release.last_answer import looked_at_beside
 from bluegreen.release.ports import Ports
@@ -118,10 +120,13 @@ class RollbackOperator(BlueGreenOperator):
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
         why = first_error(context) or "the release failed"
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
-        if found.outcome in ("restored", "already"):
-            self.log.info("diagnosis:\n%s", ports.deployer.diagnose(plan_of(context).idle))
+        told = None
+        if found.outcome in ("restored", "already", "stranded"):
+            told = diagnose(ports, connection_secrets, plan_of(context).versions)
+            self.log.info("diagnosis:\n%s", told.text())
         found.need_roles(ports.name)
-        return found.as_json() | {"last_answer": last.as_json() if last else None}
+        more = {"last_answer": last.as_json() if last else None, "diagnosis": told.brief() if told else None}
+        return found.as_json() | more
 
 
 class SafeOperator(BlueGreenOperator):

@@ -51,8 +51,12 @@ class Diagnosis:
             lines += ["", title, *(f"  {line}" for line in found)]
         return "\n".join(lines)
 
+    def brief(self) -> dict[str, Any]:
+        """JSON for a run's report: the three lines, and each cause."""
+        return {"head": self.head(), "causes": [asdict(cause) for cause in self.causes]}
+
     def as_json(self) -> dict[str, Any]:
-        """JSON for scripts and reports."""
+        """JSON for scripts."""
         facts = self.facts
         looks = [*facts.targets, *facts.entries, *([facts.by_name] if facts.by_name else [])]
         return {
