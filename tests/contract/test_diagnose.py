@@ -110,7 +110,9 @@ def test_a_target_answers_otherwise(proxy, reply, code, fact, command):
 def test_it_is_well_but_the_routers_check_says_down(proxy):
     proxy.rig.drain(Color.GREEN)
     found = proxy.diagnose()
-    assert "shop: router-check-differs: green: its targets are healthy by themselves, but node one has none" in found.head
+    assert (
+        "shop: router-check-differs: green: its targets are healthy by themselves, but node one has none" in found.head
+    )
     assert "next: echo 'show stat' | socat stdio /" in found.head
 
 
@@ -142,7 +144,9 @@ def expired(tmp_path):
     address = x509.SubjectAlternativeName([x509.IPAddress(ip_address(LOOPBACK))])
     made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=9), now - timedelta(days=1))
     authority = x509.BasicConstraints(ca=True, path_length=None)
-    cert = made.add_extension(address, critical=False).add_extension(authority, critical=True).sign(key, hashes.SHA256())
+    cert = (
+        made.add_extension(address, critical=False).add_extension(authority, critical=True).sign(key, hashes.SHA256())
+    )
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "key.pem").write_bytes(private)
     (tmp_path / "cert.pem").write_bytes(cert.public_bytes(Encoding.PEM))

@@ -91,7 +91,9 @@ def look_through_entry(
         address = Address.of(entry.url, entry.path)
         async with asking(ca_file=entry.ca_file, credentials=credentials) as asker:
             nodes = [_entry(asker, service, n.name, address.pinned(n.entry), secrets) for n in service.router.nodes]
-            return await _all([*nodes, _entry(asker, service, f"{address.url.host}, as users reach it", address, secrets)])
+            return await _all(
+                [*nodes, _entry(asker, service, f"{address.url.host}, as users reach it", address, secrets)]
+            )
 
     return asyncio.run(ask_all())
 

@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog=f"{EXIT_CODES}\n\nExample: bluegreen restore shop --reason 'checkout is broken'",
+    epilog=f"\b\n{EXIT_CODES}\nExample: bluegreen restore shop --reason 'checkout is broken'",
 )
 for module in (status, check, diagnose, restore, guard, adopt, init, lines, schema):
     app.command(epilog=module.EXAMPLE)(getattr(module, module.__name__.rpartition(".")[2]))

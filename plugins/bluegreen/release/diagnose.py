@@ -87,9 +87,10 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "ROUTER, by node", list(_router(facts))
     yield "STAMP", list(_stamp(facts))
     yield "TARGETS, each asked directly", [f"{look.color} {look}" for look in facts.targets]
-    yield "ENTRY, by node and then as users reach it", [
-        str(look) for look in (*facts.entries, facts.by_name) if look is not None
-    ]
+    yield (
+        "ENTRY, by node and then as users reach it",
+        [str(look) for look in (*facts.entries, facts.by_name) if look is not None],
+    )
     yield "NAMES", [str(answer) for answer in facts.names] or ["no name to ask for: all are addresses"]
     yield "THE ROUTER'S OWN CHECK", [_line(f"{f.level}: {f.code}: {f.where}: {f.fact}") for f in facts.findings]
     for color, text in facts.logs.items():

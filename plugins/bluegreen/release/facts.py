@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -96,7 +97,8 @@ def gather(ports: Ports, secrets: Secrets, wanted: Mapping[Color, str] | None = 
         "entry": (ENTRY_TIMEOUT.total_seconds() + SLACK, lambda: look_through_entry(service, login, hidden)),
         "names": (SECONDS["names"], lambda: ask_names(_hosts(service))),
     }
-    parts |= {f"logs of {color}": (SECONDS["logs"], lambda c=color: ports.deployer.diagnose(c)) for color in Color}
+    logs = {f"logs of {color}": partial(ports.deployer.diagnose, color) for color in Color}
+    parts |= {name: (SECONDS["logs"], work) for name, work in logs.items()}
     found, missing = beside(parts)
     entries = found.get("entry") or [None]
     return Facts(

@@ -49,8 +49,8 @@ def on_node(service: Service, name: str, command: str) -> str:
     node = next((one for one in service.router.nodes if one.name == name), service.router.nodes[0])
     ssh = node.ssh
     if ssh is None:
-        there = isinstance(node, HAProxyNode) and not node.socket.startswith("/")
-        return on_host(node.socket.rpartition(":")[0].strip("[]"), command) if there else command
+        far = isinstance(node, HAProxyNode) and not node.socket.startswith("/") and node.socket.rpartition(":")[0]
+        return on_host(far.strip("[]"), command) if far else command
     port = "" if ssh.port == 22 else f"-p {ssh.port} "
     return f"ssh {port}{quote(ssh.host)} {quote(command)}"
 

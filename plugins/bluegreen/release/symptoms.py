@@ -30,7 +30,9 @@ DATABASE = re.compile(
 """What PostgreSQL, MySQL, SQLite, SQL Server, Oracle and their drivers say when the schema is another one."""
 
 NO_NAME = re.compile(r"name or service not known|no address associated|name resolution", re.IGNORECASE)
-DISK = re.compile(r"permission|read-only|no space|cannot (write|be written|be read)|is a directory|quota", re.IGNORECASE)
+DISK = re.compile(
+    r"permission|read-only|no space|cannot (write|be written|be read)|is a directory|quota", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,9 @@ def router_check_differs(facts: Facts) -> Iterator[Cause]:
             health = (node.health or {}).get(color)
             if health and health.total and not health.serves:
                 says = f"{color}: its targets are healthy by themselves, but node {node.node} has none of "
-                says += f"{health.total} up: the router's own check asks another path, port or Host, or they are drained"
+                says += (
+                    f"{health.total} up: the router's own check asks another path, port or Host, or they are drained"
+                )
                 yield Cause("router-check-differs", says, say.proxy_states(facts.service, node.node, well[0].url))
                 break
 
@@ -309,7 +313,11 @@ def names_differ(facts: Facts) -> Iterator[Cause]:
 
 def sticky(facts: Facts) -> Iterator[Cause]:
     """Clients stay where they are, as they should."""
-    split, cookie, stamp = facts.reading.split if facts.reading else None, facts.service.router.client_cookie, facts.stamp
+    split, cookie, stamp = (
+        facts.reading.split if facts.reading else None,
+        facts.service.router.client_cookie,
+        facts.stamp,
+    )
     if cookie and split and split.whole is None:
         says = f"a client that sends the cookie {cookie} keeps its color at {split}: this is no fault"
         yield Cause("sticky-clients", says, say.curl(facts.service.entry.url, "-H", f"'Cookie: {cookie}=another'"))
