@@ -143,8 +143,10 @@ def _started(work: Callable[[], Any]) -> Future[Any]:
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
             future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - one that ends a program ends this question only
+            future.set_exception(RuntimeError(repr(error)))
 
     # A daemon, no pool: a question that hangs must not keep the command from ending.
     Thread(target=run, daemon=True).start()
