@@ -107,6 +107,15 @@ def test_a_target_answers_otherwise(proxy, reply, code, fact, command):
     assert command in second
 
 
+def test_a_body_is_cut_and_its_secrets_are_hidden(proxy):
+    with Site(lambda _: Reply(503, body="no connection to postgres://app:hunter22@db/shop " + "x" * 5000)) as site:
+        proxy.green(site.url)
+        out = proxy.diagnose().out + proxy.diagnose("--json").out
+    assert "no connection to postgres://app:***@db/shop xxx" in out
+    assert "hunter22" not in out
+    assert "x" * 201 not in out
+
+
 def test_it_is_well_but_the_routers_check_says_down(proxy):
     proxy.rig.drain(Color.GREEN)
     found = proxy.diagnose()
