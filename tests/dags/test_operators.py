@@ -13,6 +13,8 @@ import pytest
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError
+from bluegreen.release.report import Ran, Step, report
+from bluegreen.release.report_text import markdown
 from bluegreen.release.shift import settle, shift
 from tests.unit.release.test_watch import RealTime, canary
 from tests.unit.release.world import SERVICE, claimed
@@ -380,6 +382,25 @@ def test_roles_that_are_astray_are_tried_again_once_the_traffic_is_back(world, m
     assert world.splits() == {"100/0"}
     assert operator.execute(context(left))["outcome"] == "already"
     assert world.workers == {Color.BLUE}
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_release_that_was_put_back_says_what_is_likely_wrong(world, monkeypatch, breaks):
+    from bluegreen.operators import ending
+
+    shift(world.ports(), world.release, "canary_1", 10, world.release.epoch)
+    operator = ending.RollbackOperator(task_id="rollback", service="shop")
+    monkeypatch.setattr(ending.RollbackOperator, "way_back_ports", lambda *_: world.ports())
+    if breaks:
+        monkeypatch.setattr(ending, "diagnose", lambda *_: 1 / 0)
+    value = operator.execute(context({("plan", "return_value"): world.release.as_json()}))
+    assert value["outcome"] == "restored"
+    if breaks:
+        assert value["diagnosis"] is None
+        return
+    assert value["diagnosis"]["head"][0].startswith("shop: process-not-there: blue: http://127.0.0.1:2 takes no")
+    made = report(Ran("release", "shop", "run-1", "not promoted", "why", "ann"), [Step("rollback", "success", value)])
+    assert "## Diagnosis\n\n* shop: process-not-there: blue: " in markdown(made.as_json())
 
 
 @pytest.fixture

@@ -118,7 +118,14 @@ def provoked(service, folder, capfd):
         except Exception as error:  # noqa: BLE001 - whatever it is, it must hold no secret
             yield name, "".join(traceback.format_exception(error))
     yield "log", "\n".join(said)
-    for words in (["check", "shop"], ["status", "shop"], ["restore", "shop", "--reason", "x"], ["--debug", "guard"]):
+    for words in (
+        ["check", "shop"],
+        ["status", "shop"],
+        ["diagnose", "shop"],
+        ["diagnose", "shop", "--json"],
+        ["restore", "shop", "--reason", "x"],
+        ["--debug", "guard"],
+    ):
         main(["--services", str(folder), *words])
         yield " ".join(words), "".join(capfd.readouterr())
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from bluegreen import __version__
-from bluegreen.cli import adopt, check, guard, init, lines, restore, schema, status, watch
+from bluegreen.cli import adopt, check, diagnose, guard, init, lines, restore, schema, status, watch
 from bluegreen.cli.exits import EXIT_CODES, OK, complain, warn
 from bluegreen.cli.session import Folder, Options
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog=f"\b\n{EXIT_CODES}\nExample: bluegreen restore shop --reason 'checkout is broken'",
 )
-for module in (status, check, restore, guard, adopt, init, lines, schema):
+for module in (status, check, diagnose, restore, guard, adopt, init, lines, schema):
     app.command(epilog=module.EXAMPLE)(getattr(module, module.__name__.rpartition(".")[2]))
 app.add_typer(watch.app, name="watch", epilog="Example: bluegreen watch simulate shop --rps 100")
 

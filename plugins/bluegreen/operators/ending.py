@@ -21,6 +21,7 @@ from bluegreen.edge import (
     SWITCH_TASK,
     WATCH_TASK,
     airflow_errors,
+    connection_secrets,
     epoch_of,
     leave_out,
     need_healthy,
@@ -28,6 +29,7 @@ from bluegreen.edge import (
 )
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.operators.reporting import leave_report
+from bluegreen.release.diagnose import diagnose
 from bluegreen.release.drain import drain
 from bluegreen.release.last_answer import looked_at_beside
 from bluegreen.release.ports import Ports
@@ -122,10 +124,19 @@ class RollbackOperator(BlueGreenOperator):
         why = first_error(context) or "the release failed"
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         metrics.restored(self.service, found.as_json(), self.task_id)
-        if found.outcome in ("restored", "already"):
-            self.log.info("diagnosis:\n%s", ports.deployer.diagnose(plan_of(context).idle))
+        told = self._diagnosis(context, ports) if found.outcome in ("restored", "already", "stranded") else None
         found.need_roles(ports.name)
-        return found.as_json() | {"last_answer": last.as_json() if last else None}
+        return found.as_json() | {"last_answer": last.as_json() if last else None, "diagnosis": told}
+
+    def _diagnosis(self, context: Context, ports: Ports) -> dict[str, Any] | None:
+        """Say what is likely wrong; the traffic is back already, and nothing here may make that look otherwise."""
+        try:
+            found = diagnose(ports, connection_secrets, plan_of(context).versions)
+            self.log.info("diagnosis:\n%s", found.text())
+            return found.brief()
+        except Exception as error:  # noqa: BLE001 - a diagnosis is welcome, never needed
+            self.log.warning("no diagnosis: %s: %s", type(error).__name__, error)
+            return None
 
 
 class SafeOperator(BlueGreenOperator):

@@ -18,12 +18,15 @@ from typing import Any, Literal
 from bluegreen.catalog.markers import DatadogMarker, GrafanaMarker, Marker, NewRelicMarker
 from bluegreen.checks.fresh import Address, Answer, NoAnswer, asking
 from bluegreen.core.errors import BlueGreenError
-from bluegreen.core.notice import Notice
+from bluegreen.core.notice import Event, Notice
 from bluegreen.core.ports import Secrets
 from bluegreen.core.stamp import now_utc
 
 PATIENCE = timedelta(seconds=3)
 """For all markers of one event together, name lookup included."""
+WAYS_BACK: frozenset[Event] = frozenset({"restored", "rolled_back", "guarded", "stranded"})
+Tell = Callable[[Notice], Callable[[], None]]
+"""Begins to tell, and returns what waits until it is told."""
 Turn = Literal["start", "switch", "restore", "finish"]
 _MUTATION = (
     "mutation($deployment: ChangeTrackingDeploymentInput!) "
@@ -84,18 +87,21 @@ def marked(markers: Sequence[Marker], secrets: Secrets, mark: Mark, log: Callabl
     return wait
 
 
-def telling(
-    tell: Callable[[Notice], None], markers: Sequence[Marker], secrets: Secrets, log: Callable[[str], None]
-) -> Callable[[Notice], None]:
-    """Return what tells people of a way back, and marks it meanwhile."""
+def telling(tell: Tell, markers: Sequence[Marker], secrets: Secrets, log: Callable[[str], None]) -> Tell:
+    """Return what tells people, and marks a way back meanwhile."""
 
-    def both(notice: Notice) -> None:
+    def both(notice: Notice) -> Callable[[], None]:
+        if notice.event not in WAYS_BACK:
+            return tell(notice)
         mark = Mark("restore", notice.service, notice.run, notice.version or "unknown", notice.text)
-        wait = marked(markers, secrets, mark, log)
-        try:
-            tell(notice)
-        finally:
-            wait()
+        marked_now = marked(markers, secrets, mark, log)
+        told = tell(notice)
+
+        def wait() -> None:
+            told()
+            marked_now()
+
+        return wait
 
     return both if markers else tell
 

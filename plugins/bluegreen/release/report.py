@@ -104,6 +104,7 @@ class Report:
     drained: Json | None
     errors: Sequence[Json]
     steps: Mapping[str, str | None]
+    diagnosis: Json | None = None
     changes: Sequence[str] = ()
     shortened: bool = field(default=False, kw_only=True)
 
@@ -152,6 +153,7 @@ def report(ran: Ran, steps: Sequence[Step]) -> Report:
         drained=next((step.value["drained"] for step in steps if step.value and "drained" in step.value), None),
         errors=[{"step": step.task, "error": step.error} for step in steps if step.error],
         steps={step.task: step.state for step in steps},
+        diagnosis=next((step.value["diagnosis"] for step in steps if step.value and step.value.get("diagnosis")), None),
         changes=ran.changes,
     )
 

@@ -16,7 +16,7 @@ def markdown(told: Json) -> str:
 
     :param told: ``Report.as_json()``
     """
-    parts = (_head, _way_back, _shifts, _requests, _watches, _people, _proofs, _steps, _changes)
+    parts = (_head, _diagnosis, _way_back, _shifts, _requests, _watches, _people, _proofs, _steps, _changes)
     return "\n".join(line for part in parts for line in part(told)) + "\n"
 
 
@@ -33,6 +33,18 @@ def _head(told: Json) -> Iterator[str]:
         f"{_plain(told['by'])}, {day}{_time(told['began'])} to {_time(told['written'])} UTC, run `{told['run']}`"
     )
     yield ""
+
+
+def _diagnosis(told: Json) -> Iterator[str]:
+    found = told["diagnosis"]
+    if not found:
+        return
+    yield "## Diagnosis"
+    yield ""
+    yield from (f"* {_plain(line)}" for line in found["head"])
+    yield ""
+    rows = [(cause["code"], cause["says"], cause["next_step"]) for cause in found["causes"]]
+    yield from _table(("likely cause", "what was seen", "next command"), rows) if rows else ()
 
 
 def _now(now: Json | None) -> str:

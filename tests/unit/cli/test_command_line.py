@@ -12,7 +12,7 @@ from bluegreen.cli import session
 from bluegreen.cli.main import app, main
 
 ROOT = Path(__file__).parents[3]
-VERBS = ("status", "check", "restore", "guard", "adopt", "init", "lines", "schema", "watch")
+VERBS = ("status", "check", "diagnose", "restore", "guard", "adopt", "init", "lines", "schema", "watch")
 NESTED = ("watch replay", "watch simulate")
 
 # Whoever imports Airflow, from anywhere, fails.
