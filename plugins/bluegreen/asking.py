@@ -9,7 +9,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context, Param
 
-from bluegreen.catalog.models import Approval
+from bluegreen.catalog.approvals import Approval
 from bluegreen.core.reading import Reading
 from bluegreen.edge import airflow_errors
 from bluegreen.links import RELEASE_LINKS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.durations import text
-from bluegreen.catalog.models import Approvals
 from bluegreen.release.answer import who
 
 RELEASE_DOC = """

@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import Context
 
 from bluegreen.asking import AskOperator
-from bluegreen.catalog.models import Approval
+from bluegreen.catalog.approvals import Approval
 from bluegreen.core.errors import NotApproved
 from bluegreen.edge import HOLD_TASK, airflow_errors, connection_secrets, epoch_of, leave_out, need_healthy, plan_of
 from bluegreen.operators.base import BlueGreenOperator

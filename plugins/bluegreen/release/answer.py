@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bluegreen.catalog.approvals import Approval
 from bluegreen.catalog.durations import text
-from bluegreen.catalog.models import Approval
 from bluegreen.core.errors import NotApproved
 
 APPROVE, REJECT = "Approve", "Reject"

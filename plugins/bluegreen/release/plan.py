@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from bluegreen.catalog.approvals import Approval
 from bluegreen.catalog.durations import text
-from bluegreen.catalog.models import Approval, CanaryStep, Service
+from bluegreen.catalog.models import CanaryStep, Service
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotServing, ReleaseRefused, RouterUnreachable, TrafficConflict
 from bluegreen.core.ports import CatchesUp

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bluegreen.catalog.models import Approval
+from bluegreen.catalog.approvals import Approval
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotProven, NotServing, TrafficConflict
 from bluegreen.core.evidence import Proof

@@ -137,7 +137,7 @@ def test_what_the_example_shows_in_comments_is_sound(tmp_path):
     (tmp_path / "shop.yaml").write_text(text)
     service = load_file(tmp_path / "shop.yaml")
     assert service.evidence.connection == "prometheus"
-    assert [rule.says for rule in service.release.rules[2:]] == [
+    assert [rule.says for rule in service.release.rules[3:]] == [
         "error_rate by Prometheus",
         "p99_ms by Prometheus",
         "orders a minute",

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bluegreen.catalog.models import Approval, Service
+from bluegreen.catalog.approvals import Approval
+from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import NotApproved, NotServing, ReleaseFinished, TrafficConflict
 from bluegreen.core.stamp import Phase

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from bluegreen.catalog.models import Approval, Service
+from bluegreen.catalog.approvals import Approval
+from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import BlueGreenError, DeployError, ReleaseRefused, RouterUnreachable, TrafficConflict
 from bluegreen.core.stamp import Phase
