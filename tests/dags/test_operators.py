@@ -392,7 +392,7 @@ def test_a_release_that_was_put_back_says_what_is_likely_wrong(world, monkeypatc
     operator = ending.RollbackOperator(task_id="rollback", service="shop")
     monkeypatch.setattr(ending.RollbackOperator, "way_back_ports", lambda *_: world.ports())
     if breaks:
-        monkeypatch.setattr(ending, "diagnose", lambda *_: 1 / 0)
+        monkeypatch.setattr("bluegreen.release.diagnose.diagnose", lambda *_: 1 / 0)
     value = operator.execute(context({("plan", "return_value"): world.release.as_json()}))
     assert value["outcome"] == "restored"
     if breaks:

@@ -29,7 +29,6 @@ from bluegreen.edge import (
 )
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.operators.reporting import leave_report
-from bluegreen.release.diagnose import diagnose
 from bluegreen.release.drain import drain
 from bluegreen.release.last_answer import looked_at_beside
 from bluegreen.release.ports import Ports
@@ -130,6 +129,8 @@ class RollbackOperator(BlueGreenOperator):
 
     def _diagnosis(self, context: Context, ports: Ports) -> dict[str, Any] | None:
         """Say what is likely wrong; the traffic is back already, and nothing here may make that look otherwise."""
+        from bluegreen.release.diagnose import diagnose  # noqa: PLC0415 - DNS and all: not with each parse of a DAG file
+
         try:
             found = diagnose(ports, connection_secrets, plan_of(context).versions)
             self.log.info("diagnosis:\n%s", found.text())
