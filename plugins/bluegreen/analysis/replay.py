@@ -1,8 +1,9 @@
 """
 Replay: a watch's evidence as JSON, and the same verdict from it again, without any router or source.
 
-The rules that are held against counts are judged anew, row by row, as the watch did. What others told, whether a color
-serves or a number of Prometheus's, was told at that time: it is taken as it stands in the record.
+A watch ends with the row that made its verdict clear, so the rules that are held against counts are judged anew with the
+last one. What others told, whether a color serves or a number of Prometheus's, was told at that time: it is taken as it
+stands in the record.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from bluegreen.analysis.judgement import Judgement, State
-from bluegreen.analysis.sequential import Past
-from bluegreen.analysis.series import Row, Series
+from bluegreen.analysis.series import Counted, Row, Series
 from bluegreen.analysis.verdict import CountRules, together
-from bluegreen.catalog.evidence import CountRule, PrometheusRule, Rule
+from bluegreen.catalog.evidence import CountRule, Rule, counted
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Verdict
 
@@ -41,18 +41,18 @@ class Record(BaseModel):
     color: Color
     rules: tuple[Mapping[str, Any], ...]
     false_alarms: float
-    past: Mapping[str, int] | None
+    past: Mapping[str, Any] | None
     ended: bool
     rows: tuple[tuple[Any, ...], ...]
 
 
 def record(
-    rules: Sequence[Rule], false_alarms: float, past: Past | None, series: Series, color: Color, *, ended: bool
+    rules: Sequence[Rule], false_alarms: float, past: Counted | None, series: Series, color: Color, *, ended: bool
 ) -> dict[str, Any]:
     """Write a watch's evidence as JSON."""
     return {
         "color": str(color),
-        "rules": [rule.model_dump(mode="json") for rule in rules if not isinstance(rule, PrometheusRule)],
+        "rules": [rule.model_dump(mode="json") for rule in counted(rules)],
         "false_alarms": false_alarms,
         "past": asdict(past) if past else None,
         "ended": ended,
@@ -71,19 +71,15 @@ def replay(told: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> tupl
     """
     found = Record.model_validate(told)
     rules = [_RULE.validate_python(dict(rule)) for rule in found.rules]
-    counting = CountRules(rules, found.false_alarms, Past(**found.past) if found.past else None)
-    rows = [Row.of_json(row) for row in found.rows]
-    others = [_told(one) for one in judged]
-    for count in range(1, len(rows) + 1):
-        series = Series({}, rows=rows[:count])
-        last = count == len(rows)
-        own = counting.judgements(series, found.color)
-        if last or any(one.state is State.BROKEN for one in own):
-            # The first one tells whether both colors serve; what follows the counts' own was asked of somebody else.
-            words = [others[0], *own, *others[1 + len(own) :]]
-            numbers: dict[str, object] = {"colors": series.totals(), "gaps": []}
-            return together(words, ended=found.ended and last, numbers=numbers), rows[count - 1].at
-    raise ValueError("the record has no rows")
+    counting = CountRules(rules, found.false_alarms, Counted(**found.past) if found.past else None)
+    series = Series({}, rows=[Row.of_json(row) for row in found.rows])
+    if not series.rows:
+        raise ValueError("the record has no rows")
+    own = counting.judgements(series, found.color)
+    # The first one tells whether both colors serve; what follows the counts' own was asked of somebody else.
+    first, *others = (_told(one) for one in judged)
+    numbers: dict[str, object] = {"colors": series.totals(), "gaps": []}
+    return together([first, *own, *others[len(own) :]], ended=found.ended, numbers=numbers), series.rows[-1].at
 
 
 def _told(one: Mapping[str, Any]) -> Judgement:

@@ -4,8 +4,7 @@ The sequential rule: does the new color fail more often than the old one? It may
 Beside each other (canary) the errors of each stretch between two samples are split between the colors as their requests
 are, when both fail alike. Each likelihood ratio "fails rho times as often" against "fails as often as is tolerated" is
 a martingale then, and so is their mean; by Ville's inequality it exceeds 1/alpha ever with a probability of alpha at
-most, however often somebody looks. The test is that of Lindon, Sanden and Shirikian, arXiv 2205.14762, section 4,
-with the requests of each stretch as its predictable share of the traffic, and a mixture over a fixed set of ratios in
+most, however often somebody looks. The test is after Lindon, Sanden and Shirikian, arXiv 2205.14762, with the requests of each stretch as its predictable share of the traffic, and a mixture over a fixed set of ratios in
 place of their Beta prior: it is one-sided, and the share may change from stretch to stretch.
 
 After the full switch nothing serves beside the new color. Its past is the old color's counts since the release began:
@@ -18,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 from bluegreen.analysis.judgement import Judgement, State, no_data
@@ -28,19 +28,6 @@ from bluegreen.core.colors import Color
 RATIOS = (1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 200.0)
 """How many times as often a bad version may fail; each has the same weight in the mixture."""
 _MOST = 0.999
-
-
-@dataclass(frozen=True)
-class Past:
-    """
-    What the old color did before, for the time when nothing serves beside the new one.
-
-    :param requests: answered since the release began
-    :param errors: 5xx among them
-    """
-
-    requests: int
-    errors: int
 
 
 def beside(rows: Sequence[Row], color: Color, tolerance: float, ratios: Sequence[float] = RATIOS) -> list[float]:
@@ -83,7 +70,7 @@ def mixed(logs: Sequence[float]) -> float:
     return top + math.log(sum(math.exp(one - top) for one in logs) / len(logs))
 
 
-def upper_bound(past: Past, alpha: float) -> float:
+def upper_bound(past: Counted, alpha: float) -> float:
     """
     Return a rate that the true one exceeds with a probability of ``alpha`` at most.
 
@@ -110,14 +97,14 @@ class Sequential:
     The rule over one watch.
 
     :param alpha: the rate of false alarms over the whole watch, 0 to 1
-    :param past: None while the old color serves beside the new one
+    :param past: the old color's counts since the release began; None while it serves beside the new one
     """
 
     rule: SequentialRule
     alpha: float
-    past: Past | None = None
+    past: Counted | None = None
     _logs: list[float] = field(default_factory=lambda: [0.0] * len(RATIOS))
-    _done: Row | None = None
+    _judged: int = 0
     _thinned: int = 0
 
     def judge(self, series: Series, color: Color) -> Judgement:
@@ -126,14 +113,13 @@ class Sequential:
 
         :param color: the new color
         """
-        rows, rule = series.rows, self.rule
-        new = rows[-1].since(rows[0], color)
+        rule, new = self.rule, series.counted(color)
         if new.requests < rule.min_requests:
             return no_data(rule, f"{new.requests} requests, {rule.min_requests} are needed", requests=new.requests)
         if self.past is not None and not self.past.requests:
             return no_data(rule, "the old color had no requests since the release began", requests=new.requests)
         found, bound = self._weigh(series, color)
-        old = self.past or rows[-1].since(rows[0], color.other)
+        old = self.past or series.counted(color.other)
         numbers = {
             "requests": new.requests,
             "errors": new.errors,
@@ -150,7 +136,7 @@ class Sequential:
             return no_data(rule, fact, **numbers)
         return Judgement(State.KEPT, text, numbers)
 
-    def _old(self, old: Past | Counted) -> str:
+    def _old(self, old: Counted) -> str:
         where = "before" if self.past else "beside it"
         many = f"{self.rule.tolerance:g} times " if self.rule.tolerance != 1 else ""
         return f"at most {many}{_rate(old)} of {old.requests} {where}"
@@ -159,30 +145,24 @@ class Sequential:
         """Return the logarithms of the evidence and of what it must not reach."""
         if self.past is None:
             return mixed(self._beside(series, color)), math.log(1 / self.alpha)
-        new, half = series.rows[-1].since(series.rows[0], color), self.alpha / 2
-        rate = min(self.rule.tolerance * upper_bound(self.past, half), _MOST)
-        return mixed(against(rate, new.requests, new.errors)), math.log(1 / half)
+        new = series.counted(color)
+        return mixed(against(self._tolerated, new.requests, new.errors)), math.log(2 / self.alpha)
+
+    @cached_property
+    def _tolerated(self) -> float:
+        """The error rate that the past excuses; it stays the same, and is looked for once."""
+        assert self.past is not None  # noqa: S101 - for mypy: asked only where there is one
+        return min(self.rule.tolerance * upper_bound(self.past, self.alpha / 2), _MOST)
 
     def _beside(self, series: Series, color: Color) -> list[float]:
-        """Add what is new; all anew where old rows were thinned out, so that the rows alone decide."""
-        rows, tolerance = series.rows, self.rule.tolerance
-        if self._done is None or self._thinned != series.thinned:
-            self._logs, self._thinned = beside(rows, color, tolerance), series.thinned
-        else:
-            late = [self._done, *(row for row in _after(rows, self._done.at))]
-            self._logs = [a + b for a, b in zip(self._logs, beside(late, color, tolerance), strict=True)]
-        self._done = rows[-1]
+        """Add the rows that are new; all of them anew where old ones were thinned out, so that the rows alone decide."""
+        if self._thinned != series.thinned:
+            self._logs, self._judged, self._thinned = [0.0] * len(RATIOS), 0, series.thinned
+        late = series.rows[max(0, self._judged - 1) :]
+        self._logs = [a + b for a, b in zip(self._logs, beside(late, color, self.rule.tolerance), strict=True)]
+        self._judged = len(series.rows)
         return self._logs
 
 
-def _after(rows: Sequence[Row], at: float) -> list[Row]:
-    late: list[Row] = []
-    for row in reversed(rows):
-        if row.at <= at:
-            break
-        late.append(row)
-    return late[::-1]
-
-
-def _rate(counted: Past | Counted) -> str:
+def _rate(counted: Counted) -> str:
     return f"{100 * counted.errors / counted.requests:.2f} %" if counted.requests else "-"

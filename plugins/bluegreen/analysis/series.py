@@ -78,7 +78,6 @@ class Series:
     baseline: NodeCounters
     warm_up: float = 0.0
     rows: list[Row] = field(default_factory=lambda: [Row(0.0, dict.fromkeys(Color, Counted()))])
-    latest: NodeCounters = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
     thinned: int = 0
     _last: dict[tuple[str, Color], Counters] = field(default_factory=dict)
@@ -96,7 +95,6 @@ class Series:
         before = self.rows[-1]
         if at - before.at > GAP:
             self._gap(f"nothing was sampled for {at - before.at:.0f} s before {at:.0f} s")
-        self.latest = counters
         for missing in sorted({node for node, _ in self._last} - set(counters)):
             self._gap(f"{missing} gave no counts at {at:.0f} s")
         row = Row(at, {color: self._grown(before.colors[color], color, counters, at) for color in Color})
@@ -124,9 +122,13 @@ class Series:
         found = last.since(begin, color)
         return found.requests, found.errors, last.at - begin.at
 
+    def counted(self, color: Color) -> Counted:
+        """Return what a color counted since the evidence began."""
+        return self.rows[-1].since(self.rows[0], color)
+
     def totals(self) -> dict[str, dict[str, int]]:
         """Return requests and errors by color since the evidence began, as JSON."""
-        counts = {color: self.rows[-1].since(self.rows[0], color) for color in Color}
+        counts = {color: self.counted(color) for color in Color}
         return {str(color): {"requests": c.requests, "errors": c.errors} for color, c in counts.items()}
 
     def _grown(self, past: Counted, color: Color, counters: NodeCounters, at: float) -> Counted:

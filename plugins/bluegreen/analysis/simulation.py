@@ -8,8 +8,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bluegreen.analysis.sequential import Past
-from bluegreen.analysis.series import Series
+from bluegreen.analysis.series import Counted, Series
 from bluegreen.analysis.serving import Serving, Sight
 from bluegreen.analysis.verdict import CountRules, verdict
 from bluegreen.catalog.evidence import Rule
@@ -61,7 +60,7 @@ Judge = Callable[[Series, bool], Outlook]
 """Judges a series, and is told whether the watch's time is over."""
 
 
-def watched(rules: Sequence[Rule], false_alarms: float, past: Past | None = None) -> Judge:
+def watched(rules: Sequence[Rule], false_alarms: float, past: Counted | None = None) -> Judge:
     """Return what judges as a watch with these rules does, whose colors both serve."""
     counting, serving = CountRules(rules, false_alarms, past), Serving()
     serving.add(dict.fromkeys(Color, Sight(serves=True)))

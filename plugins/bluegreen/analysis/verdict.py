@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from bluegreen.analysis.compared import compare
 from bluegreen.analysis.judgement import Judgement, State
 from bluegreen.analysis.polled import Polled
-from bluegreen.analysis.sequential import Past, Sequential
-from bluegreen.analysis.series import Series
+from bluegreen.analysis.sequential import Sequential
+from bluegreen.analysis.series import Counted, Series
 from bluegreen.analysis.serving import Serving
 from bluegreen.analysis.threshold import judge
-from bluegreen.catalog.evidence import ComparedRule, PrometheusRule, Rule, SequentialRule
+from bluegreen.catalog.evidence import ComparedRule, CountRule, Rule, SequentialRule, asked, counted
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Outlook, Verdict
 
@@ -27,9 +27,9 @@ class CountRules:
     :param past: the old color's counts before; None while it serves beside the new one
     """
 
-    def __init__(self, rules: Sequence[Rule], false_alarms: float = FALSE_ALARMS, past: Past | None = None) -> None:
-        self._rules, self._past = rules, past
-        tests = [rule for rule in rules if isinstance(rule, SequentialRule)]
+    def __init__(self, rules: Sequence[Rule], false_alarms: float = FALSE_ALARMS, past: Counted | None = None) -> None:
+        self._rules, self._past = counted(rules), past
+        tests = [rule for rule in self._rules if isinstance(rule, SequentialRule)]
         self._tests = {id(rule): Sequential(rule, false_alarms / len(tests), past) for rule in tests}
 
     def judgements(self, series: Series, color: Color) -> list[Judgement]:
@@ -38,14 +38,13 @@ class CountRules:
 
         :param color: the new color
         """
-        return [self._judge(rule, series, color) for rule in self._rules if not isinstance(rule, PrometheusRule)]
+        return [self._judge(rule, series, color) for rule in self._rules]
 
-    def _judge(self, rule: Rule, series: Series, color: Color) -> Judgement:
+    def _judge(self, rule: CountRule, series: Series, color: Color) -> Judgement:
         if isinstance(rule, SequentialRule):
             return self._tests[id(rule)].judge(series, color)
         if isinstance(rule, ComparedRule):
             return compare(rule, series, color, self._past)
-        assert not isinstance(rule, PrometheusRule)  # noqa: S101 - for mypy: it is asked elsewhere
         return judge(rule, series, color)
 
 
@@ -70,7 +69,7 @@ def verdict(
         and at the end where a rule has too little evidence
     """
     judgements = [serving.judge(color), *(counting or CountRules(rules)).judgements(series, color)]
-    judgements += polled.judgements() if polled else [_unasked(r) for r in rules if isinstance(r, PrometheusRule)]
+    judgements += polled.judgements() if polled else [_unasked(rule) for rule in asked(rules)]
     return together(judgements, ended=ended, numbers={"colors": series.totals(), "gaps": series.gaps})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -22,6 +23,7 @@ _LEAST = timedelta(milliseconds=100)
 MetricName = Annotated[str, Field(pattern=METRIC_NAME)]
 NoData = Literal["fail", "hold", "ignore"]
 HOLD = "hold: the watch goes on for release.extend, then a person is asked"
+TooFewRequests = Annotated[NoData, Field(description=f"too few requests: fail at once, ignore, or {HOLD}")]
 
 
 class Prometheus(Section):
@@ -67,7 +69,7 @@ class ThresholdRule(Section):
         timedelta(seconds=10), description="the latest stretch that is judged; longer where it has too few requests"
     )
     min_requests: int = Field(20, ge=1, description="no verdict on fewer")
-    no_data: NoData = Field("hold", description=f"too few requests: fail at once, ignore, or {HOLD}")
+    no_data: TooFewRequests = "hold"
 
     @property
     def says(self) -> str:
@@ -132,7 +134,7 @@ class ComparedRule(Section):
         timedelta(seconds=30), description="the latest stretch that is judged; longer where it has too few requests"
     )
     min_requests: int = Field(50, ge=1, description="no verdict on fewer of either color")
-    no_data: NoData = Field("hold", description=f"too few requests: fail at once, ignore, or {HOLD}")
+    no_data: TooFewRequests = "hold"
 
     @property
     def says(self) -> str:
@@ -154,7 +156,7 @@ class SequentialRule(Section):
     )
     min_requests: int = Field(5, ge=1, description="no verdict on fewer of either color")
     healthy_requests: int = Field(50, ge=1, description="not called healthy on fewer")
-    no_data: NoData = Field("hold", description=f"too few requests: fail at once, ignore, or {HOLD}")
+    no_data: TooFewRequests = "hold"
 
     @property
     def says(self) -> str:
@@ -165,3 +167,13 @@ class SequentialRule(Section):
 CountRule = ThresholdRule | ComparedRule | SequentialRule
 """What is held against the router's own counters."""
 Rule = Annotated[ThresholdRule | ComparedRule | SequentialRule | PrometheusRule, Field(discriminator="type")]
+
+
+def counted(rules: Iterable[Rule]) -> list[CountRule]:
+    """Return the rules that are held against the router's own counters."""
+    return [rule for rule in rules if not isinstance(rule, PrometheusRule)]
+
+
+def asked(rules: Iterable[Rule]) -> list[PrometheusRule]:
+    """Return the rules that somebody else is asked for."""
+    return [rule for rule in rules if isinstance(rule, PrometheusRule)]

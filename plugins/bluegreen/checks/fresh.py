@@ -22,6 +22,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from bluegreen.core.errors import CheckFailed
+from bluegreen.core.masks import without
 from bluegreen.core.ports import Credentials
 
 T = TypeVar("T")
@@ -162,9 +163,7 @@ class Asker:
 
 def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
     """Return a foreign text on one line, without secrets, cut to ``LONGEST_EXCERPT`` characters."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    line = " ".join(text.split())
+    line = " ".join(without(text, secrets).split())
     return line if len(line) <= LONGEST_EXCERPT else line[: LONGEST_EXCERPT - 1] + "…"
 
 

@@ -12,15 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from bluegreen.analysis.replay import replay as judged_again
-from bluegreen.analysis.sequential import Past
+from bluegreen.analysis.series import Counted
 from bluegreen.analysis.simulation import Detection, Traffic, simulate, watched
-from bluegreen.catalog.evidence import PrometheusRule
+from bluegreen.catalog.evidence import asked, counted
 from bluegreen.catalog.models import Service
 from bluegreen.cli.exits import OK
 from bluegreen.cli.session import AsJson, ServiceName, chosen, folder_of, ports_of
-from bluegreen.core.colors import Color
 from bluegreen.core.errors import CatalogError, ReleaseRefused
-from bluegreen.release.tally import past_of, tally
+from bluegreen.core.evidence import Outlook
+from bluegreen.release.tally import grown, tally
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,9 +81,9 @@ def _again(report: Path, watch: Mapping[str, Any]) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         fact = f"the evidence of {watch.get('step')} is not whole: {str(error).splitlines()[0]}"
         raise CatalogError(fact, file=str(report), next_step="give the file as the release left it") from None
-    # With nobody to ask, too little evidence was put back: the watch says unhealthy, its rules say unknown.
     said = watch["says"]
-    said = str(found.says) if said == "unhealthy" and watch["reason"].startswith("too little evidence") else said
+    if said == Outlook.UNHEALTHY and watch["reason"].startswith("too little evidence"):
+        said = str(found.says)  # with nobody to ask it was put back: the watch says unhealthy, its rules unknown
     same = said in (str(found.says), "conflict")
     return {
         "step": watch["step"],
@@ -121,9 +121,9 @@ def simulate_(
     if as_json:
         print(json.dumps(rows, indent=2))
         return OK
-    asked = [rule.says for rule in service.release.rules if isinstance(rule, PrometheusRule)]
+    left_out = [rule.says for rule in asked(service.release.rules)]
     print(f"{name}: {rows[0]['rps']:g} requests/s, {baseline:g} % of the old color's fail; {runs} watches a row")
-    print(f"not simulated: {', '.join(asked)}" if asked else "all rules are simulated")
+    print(f"not simulated: {', '.join(left_out)}" if left_out else "all rules are simulated")
     print(
         f"{'watch':<18}{'new color fails':>16}{'put back':>10}{'unknown':>9}{'after (median)':>16}{'harmed (mean)':>15}"
     )
@@ -142,7 +142,7 @@ def _in_range(option: str, value: float, least: float, most: float) -> None:
 
 def _rows(service: Service, rps: float, baseline: float, runs: int) -> Sequence[dict[str, Any]]:
     release = service.release
-    rules = [rule for rule in release.rules if not isinstance(rule, PrometheusRule)]
+    rules = counted(release.rules)
     watches = [
         (f"{step.share} % for {step.watch.total_seconds():g} s", step.share, step.watch) for step in release.canary
     ]
@@ -150,7 +150,7 @@ def _rows(service: Service, rps: float, baseline: float, runs: int) -> Sequence[
     rows = []
     for said, share, span in watches:
         # The old color's past, as a canary of some minutes leaves it.
-        past = Past(int(300 * rps), int(3 * rps * baseline)) if share == 100 else None
+        past = Counted(int(300 * rps), int(3 * rps * baseline)) if share == 100 else None
         for candidate in (baseline, *(c for c in CANDIDATES if c > baseline)):
             interval = max(1.0, release.interval.total_seconds())
             traffic = Traffic(rps, share / 100, baseline / 100, candidate / 100, span.total_seconds(), interval)
@@ -164,7 +164,7 @@ def _counted(service: Service) -> float:
     before, began = tally(ports), time.monotonic()
     time.sleep(LISTEN)
     seconds, after = time.monotonic() - began, tally(ports)
-    requests = sum(past_of(before, after["nodes"], color).requests for color in Color)
+    requests = sum(color.requests for color in grown(before["nodes"], after["nodes"])[0].values())
     if not requests:
         raise ReleaseRefused(
             f"the router counted no request in {LISTEN:g} s",

@@ -17,14 +17,20 @@ _SHAPES = (
 )
 
 
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return a text in which known secrets are ``***``, in the order given: of two, the longer one first."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
 def masked(text: str, secrets: Iterable[str] = ()) -> str:
     """
     Return a text without the secrets that we know, and without what is written like one.
 
     :param secrets: known ones, of our own connections
     """
-    for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
-        text = text.replace(secret, "***")
+    text = without(text, sorted({secret for secret in secrets if secret}, key=len, reverse=True))
     for shape, shown in _SHAPES:
         text = shape.sub(shown, text)
     return text

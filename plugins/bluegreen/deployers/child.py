@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+from bluegreen.core.masks import without
 from bluegreen.deployers.fence import deploy_error
 from bluegreen.hosts import host_child
 from bluegreen.hosts.host_files import Trouble
@@ -95,7 +96,7 @@ class Lines:
         return "; its last lines:\n  " + "\n  ".join(self._tail) if self._tail else "; no output"
 
     def _pass(self, line: bytes) -> None:
-        text = masked(line.decode(errors="replace").rstrip(), self._hide)  # before the cut, or half of one could stay
+        text = without(line.decode(errors="replace").rstrip(), self._hide)  # before the cut, or half of one could stay
         if text:
             text = text[:LONGEST_LINE]
             self._tail.append(text)
@@ -106,13 +107,6 @@ def with_last_lines(trouble: Trouble, program: str, lines: Lines) -> Trouble:
     """Return why a command failed, with its name; of one that was started, with its last lines."""
     said = lines.quoted() if trouble.kind == "ended" else ""
     return Trouble(trouble.kind, f"{program}: {trouble.fact}{said}", trouble.mend)
-
-
-def masked(text: str, hide: Iterable[str]) -> str:
-    """Return a text without secrets, whose spellings are given."""
-    for secret in hide:
-        text = text.replace(secret, "***")
-    return text
 
 
 def spellings(secrets: Iterable[str]) -> tuple[str, ...]:

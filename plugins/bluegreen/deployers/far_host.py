@@ -10,9 +10,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bluegreen.catalog.models import Ssh
+from bluegreen.core.masks import without
 from bluegreen.core.ports import Credentials
 from bluegreen.deployers import ssh_host
-from bluegreen.deployers.child import LEFT_BEHIND, Lines, masked, spellings, with_last_lines
+from bluegreen.deployers.child import LEFT_BEHIND, Lines, spellings, with_last_lines
 from bluegreen.deployers.upload import Source
 from bluegreen.hosts.host_child import GRACE
 from bluegreen.hosts.host_files import Trouble
@@ -193,7 +194,7 @@ class FarHost:
                 mend = trouble.mend
                 if trouble.kind == "unreachable":
                     mend = "what ran there ends with the connection; see that host"
-                raise Trouble(trouble.kind, masked(trouble.fact, self._hide), mend) from None
+                raise Trouble(trouble.kind, without(trouble.fact, self._hide), mend) from None
 
     async def _keep_alive(self) -> None:
         while True:

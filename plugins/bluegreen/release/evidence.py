@@ -14,12 +14,10 @@ from typing import Any, Self
 
 from bluegreen.analysis.polled import Polled, Tried, try_once
 from bluegreen.analysis.replay import record
-from bluegreen.analysis.sequential import Past
-from bluegreen.analysis.series import Series
+from bluegreen.analysis.series import Counted, Series
 from bluegreen.analysis.serving import Serving, Sight, told_by
 from bluegreen.analysis.verdict import CountRules, verdict
-from bluegreen.catalog.evidence import PrometheusRule
-from bluegreen.catalog.models import Service
+from bluegreen.catalog.evidence import asked
 from bluegreen.checks.fresh import Asker, asking
 from bluegreen.checks.health import first_well
 from bluegreen.core.colors import Color
@@ -40,14 +38,14 @@ class Evidence:
     """
 
     def __init__(
-        self, ports: Ports, color: Color, since: datetime, baseline: NodeCounters, past: Past | None = None
+        self, ports: Ports, color: Color, since: datetime, baseline: NodeCounters, past: Counted | None = None
     ) -> None:
         self._ports, self._color, self._since, self._past = ports, color, since, past
         self._series = Series(baseline, ports.service.release.warm_up.total_seconds())
         self._serving = Serving()
         self._counting = CountRules(ports.service.release.rules, ports.service.release.false_alarms, past)
         self._targets = _Targets(ports)
-        asking_rules = _asking_rules(ports.service) if ports.source else []
+        asking_rules = asked(ports.service.release.rules) if ports.source else []
         self._polled = Polled(ports.source, asking_rules, color, self._elapsed) if ports.source else None
 
     async def __aenter__(self) -> Self:
@@ -146,13 +144,9 @@ async def _counters(ports: Ports) -> NodeCounters:
         return {}
 
 
-def _asking_rules(service: Service) -> list[PrometheusRule]:
-    return [rule for rule in service.release.rules if isinstance(rule, PrometheusRule)]
-
-
 def tried_rules(ports: Ports, color: Color) -> list[Tried]:
     """Ask each rule that asks somebody once, now, for a color."""
-    return try_once(ports.source, _asking_rules(ports.service), color) if ports.source else []
+    return try_once(ports.source, asked(ports.service.release.rules), color) if ports.source else []
 
 
 def refuse_bad_queries(ports: Ports, color: Color) -> None:

@@ -52,8 +52,7 @@ def tell(ports: Ports, event: Event, reading: Reading, was: Phase, by: str, why:
     """
     if reading.stamp is None:
         return
-    live = reading.live or (reading.split.whole if reading.split else None)
-    _deliver(ports, lambda: _notice(ports, event, reading.stamp, live, was, by, why, of=of))
+    _deliver(ports, lambda: _notice(ports, event, reading.stamp, _live(reading), was, by, why, of=of))
 
 
 def tell_conflict(ports: Ports, of: Of, by: str, why: str) -> None:
@@ -74,7 +73,7 @@ def tell_conflict(ports: Ports, of: Of, by: str, why: str) -> None:
     ours = stamp is not None and stamp.run == of.run
     if not reading.foreign and (ours or ports.service.release.concurrent == "supersede"):
         return
-    live = reading.live or (reading.split.whole if reading.split else None)
+    live = _live(reading)
     _deliver(ports, lambda: _notice(ports, "conflict", stamp, live, stamp.phase if stamp else None, by, why, of=of))
 
 
@@ -87,7 +86,7 @@ def tell_overdue(ports: Ports, run: str, why: str) -> None:
     stamp, live = None, None
     try:
         reading = ports.router.read()
-        stamp, live = reading.stamp, reading.live or (reading.split.whole if reading.split else None)
+        stamp, live = reading.stamp, _live(reading)
     except RouterError as error:
         why = f"{why}; the router cannot be asked: {error}"
     ours = stamp if stamp and stamp.run == run else None
@@ -124,6 +123,11 @@ class TellsUnhealthy:
                 wait=False,
             )
         return True
+
+
+def _live(reading: Reading) -> Color | None:
+    """The color that has all traffic; none while it is split, or where nodes differ."""
+    return reading.live or (reading.split.whole if reading.split else None)
 
 
 def _deliver(ports: Ports, make: Callable[[], Notice], *, wait: bool = True) -> None:

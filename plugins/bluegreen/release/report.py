@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from bluegreen.core.colors import Color
 from bluegreen.core.stamp import Phase
+from bluegreen.release.tally import grown
 
 SCHEMA = 1
 LARGEST = 60_000
@@ -274,20 +275,11 @@ def _requests(ran: Ran, steps: Sequence[Step]) -> Json | None:
     """Return what the router counted between claim and end; None where it does not count."""
     if not ran.begun or not ran.ended or not ran.begun["nodes"]:
         return None
-    colors = {str(color): {"requests": 0, "errors": 0} for color in Color}
-    unsure = set(ran.begun["nodes"]) ^ set(ran.ended["nodes"])
-    for node in set(ran.begun["nodes"]) - unsure:
-        for color, before in ran.begun["nodes"][node].items():
-            after = ran.ended["nodes"][node].get(color, {})
-            grown = {key: after.get(key, -1) - before[key] for key in ("requests", "errors")}
-            if min(grown.values()) < 0:
-                unsure.add(node)
-            else:
-                colors[color] = {key: colors[color][key] + grown[key] for key in grown}
+    colors, unsure = grown(ran.begun["nodes"], ran.ended["nodes"])
     return {
         "since": ran.begun["at"],
         "until": ran.ended["at"],
-        "colors": colors,
+        "colors": {str(color): {"requests": c.requests, "errors": c.errors} for color, c in colors.items()},
         "proofs": _proof_requests(steps),
         "nodes_unsure": sorted(unsure),
     }

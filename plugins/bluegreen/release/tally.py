@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from bluegreen.analysis.sequential import Past
+from bluegreen.analysis.series import Counted
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import counts_as_json
 from bluegreen.core.ports import Counts
@@ -27,17 +27,22 @@ def tally(ports: Ports) -> dict[str, Any]:
     return {"at": ports.now().isoformat(), "nodes": nodes}
 
 
-def past_of(begun: Mapping[str, Any] | None, now: Mapping[str, Any], color: Color) -> Past:
+def grown(begun: Mapping[str, Any], ended: Mapping[str, Any]) -> tuple[dict[Color, Counted], set[str]]:
     """
-    Return what a color did since a tally; a node that was away, or began its counts anew, is left out.
+    Return what each color did between two tallies, and the nodes of which that is not wholly known.
 
-    :param begun: what ``tally`` returned; None where nobody took one
-    :param now: counters by node and color, as JSON
+    A color of a node that was away once, or that began its counts anew, is left out.
+
+    :param begun: counters by node and color, as JSON
+    :param ended: the same, later
     """
-    requests = errors = 0
-    for node, before in ((begun or {}).get("nodes") or {}).items():
-        old, new = before.get(color), (now.get(node) or {}).get(color)
-        if old and new and new["requests"] >= old["requests"] and new["errors"] >= old["errors"]:
-            requests += new["requests"] - old["requests"]
-            errors += new["errors"] - old["errors"]
-    return Past(requests, errors)
+    colors, unsure = dict.fromkeys(Color, Counted()), set(begun) ^ set(ended)
+    for node in set(begun) - unsure:
+        for color, before in begun[node].items():
+            after, so_far = ended[node].get(color, {}), colors[Color(color)]
+            requests, errors = (after.get(key, -1) - before[key] for key in ("requests", "errors"))
+            if min(requests, errors) < 0:
+                unsure.add(node)
+            else:
+                colors[Color(color)] = Counted(so_far.requests + requests, so_far.errors + errors)
+    return colors, unsure

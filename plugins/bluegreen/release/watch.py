@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from bluegreen.analysis.sequential import Past
+from bluegreen.analysis.series import Counted
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import BlueGreenError, RouterError, TrafficConflict
@@ -62,7 +62,7 @@ class WatchSpec(BaseModel):
     since: AwareDatetime
     until: AwareDatetime
     baseline: Mapping[str, Mapping[Color, Mapping[str, Any]]]
-    past: Past | None = None
+    past: Counted | None = None
 
     @property
     def last(self) -> datetime:

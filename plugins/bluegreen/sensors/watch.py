@@ -19,7 +19,7 @@ from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
 from bluegreen.release.question import Evidence, question
 from bluegreen.release.shift import held_until, hold
-from bluegreen.release.tally import past_of
+from bluegreen.release.tally import grown
 from bluegreen.release.watch import WatchSpec, baseline
 from bluegreen.release.wiring import ports_for
 from bluegreen.triggers.watch import WatchTrigger
@@ -54,7 +54,7 @@ class WatchSensor(AskOperator):
             reading = ports.router.read()
             still_ours(ports, plan.run, plan.release, reading)
             if reading.stamp and (reading.stamp.phase, reading.stamp.step) == (Phase.HELD, self.task_id):
-                self._ask(context, plan, None)  # Airflow repeats tasks: people are asked already
+                self._ask(context, plan, ports, None)  # Airflow repeats tasks: people are asked already
             spec = self._spec(context, plan, ports)
         rules = ", ".join(rule.says for rule in plan.service.release.rules)
         until = f"{spec.until:%H:%M:%S} UTC, {text(spec.until - spec.since)}"
@@ -77,7 +77,8 @@ class WatchSensor(AskOperator):
         metrics.watched(self.service, event, self.task_id)
         with airflow_errors(context):
             if event["says"] == Outlook.UNKNOWN:
-                self._ask(context, plan_of(context), event)
+                plan = plan_of(context)
+                self._ask(context, plan, self._ports(plan), event)
             if event["says"] != Outlook.HEALTHY:
                 put_back = "the traffic was put back; mend the version and start a new release"
                 step = put_back if event["says"] == "unhealthy" else f"see bluegreen status {self.service}"
@@ -92,13 +93,13 @@ class WatchSensor(AskOperator):
         epoch = context["ti"].xcom_pull(task_ids=self.task_id, key="held")["epoch"]
         return answer.as_json() | {"says": "approved", "epoch": epoch}
 
-    def _ask(self, context: Context, plan: Plan, end: dict[str, Any] | None) -> None:
+    def _ask(self, context: Context, plan: Plan, ports: Ports, end: dict[str, Any] | None) -> None:
         """
         Hold the traffic as it is and ask.
 
         :param end: how the watch ended; None where the task is repeated
         """
-        ports, asked = self._ports(plan), plan.service.release.approvals.unknown
+        asked = plan.service.release.approvals.unknown
         assert asked is not None  # noqa: S101 - such a watch puts the traffic back instead
         held = hold(ports, plan, self.task_id, self._share(plan), epoch_of(context, [self.shift]), asked)
         until = held_until(plan, held)
@@ -128,7 +129,8 @@ class WatchSensor(AskOperator):
         span = release.watch if self.canary is None else release.canary[self.canary].watch
         counted, past = baseline(ports), None
         if self.canary is None:  # nothing serves beside the new color
-            past = past_of(context["ti"].xcom_pull(task_ids=PLAN_TASK, key="counted"), counted, plan.live)
+            begun = context["ti"].xcom_pull(task_ids=PLAN_TASK, key="counted") or {}
+            past = grown(begun.get("nodes") or {}, counted)[0][plan.live]
         return WatchSpec(
             service=plan.service,
             run=plan.run,

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from bluegreen.analysis.replay import record, replay
-from bluegreen.analysis.sequential import Past
-from bluegreen.analysis.series import Series
+from bluegreen.analysis.series import Counted, Series
 from bluegreen.analysis.serving import Serving, Sight
 from bluegreen.analysis.verdict import CountRules, verdict
 from bluegreen.catalog.evidence import ComparedRule, PrometheusRule, SequentialRule, ThresholdRule
@@ -42,7 +41,7 @@ def watch(failing, rules=RULES, past=None, seconds=60):
 
 
 @pytest.mark.parametrize(("failing", "says"), [(0, Outlook.HEALTHY), (1, Outlook.UNHEALTHY), (10, Outlook.UNHEALTHY)])
-@pytest.mark.parametrize("past", [None, Past(30_000, 90)])
+@pytest.mark.parametrize("past", [None, Counted(30_000, 90)])
 def test_the_same_evidence_gives_the_same_verdict_at_the_same_second(failing, says, past):
     found, told, second = watch(failing, past=past)
     again, at = replay(told, found.numbers["rules"])
@@ -77,7 +76,7 @@ def test_what_is_no_record_is_refused(broken):
 
 
 def test_compared_holds_the_new_color_against_the_old_one_or_its_past():
-    for past, said in ((None, "beside it"), (Past(1000, 5), "before")):
+    for past, said in ((None, "beside it"), (Counted(1000, 5), "before")):
         found, _, _ = watch(4, rules=RULES[2:], past=past)
         assert (found.says, said in found.reason) == (Outlook.UNHEALTHY, True)
     assert watch(0, rules=RULES[2:])[0].says is Outlook.HEALTHY
@@ -86,5 +85,5 @@ def test_compared_holds_the_new_color_against_the_old_one_or_its_past():
 def test_compared_latency_has_no_past():
     slow = (ComparedRule(type="compared", metric="latency_ms", max_ratio=2, margin=0),)
     assert watch(0, rules=slow)[0].says is Outlook.HEALTHY
-    found, _, _ = watch(0, rules=slow, past=Past(1000, 5))
+    found, _, _ = watch(0, rules=slow, past=Counted(1000, 5))
     assert (found.says, "nobody tells it of both colors" in found.reason) == (Outlook.UNKNOWN, True)

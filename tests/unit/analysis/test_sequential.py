@@ -13,7 +13,7 @@ from savvi.multinomial import Multinomial
 from scipy.stats import beta, binom
 
 from bluegreen.analysis.judgement import State
-from bluegreen.analysis.sequential import RATIOS, Past, Sequential, against, beside, mixed, upper_bound
+from bluegreen.analysis.sequential import RATIOS, Sequential, against, beside, mixed, upper_bound
 from bluegreen.analysis.series import Counted, Row, Series
 from bluegreen.analysis.simulation import Traffic, binomial, poisson, simulate, watched
 from bluegreen.catalog.evidence import SequentialRule, ThresholdRule
@@ -48,13 +48,13 @@ def test_good_versions_are_put_back_no_more_often_than_stated(traffic):
     assert found.stopped * RUNS <= MOST
 
 
-@pytest.mark.parametrize("past", [Past(27_000, 135), Past(600, 3), Past(300, 0)], ids=str)
+@pytest.mark.parametrize("past", [Counted(27_000, 135), Counted(600, 3), Counted(300, 0)], ids=str)
 def test_the_same_holds_against_the_past(past):
     """The past itself is drawn anew each time: its luck is a part of the error."""
     drawn, rate = random.Random(7), 0.005
     alarms = 0
     for _ in range(RUNS // 4):
-        seen = Past(past.requests, binomial(drawn, past.requests, rate))
+        seen = Counted(past.requests, binomial(drawn, past.requests, rate))
         judge = partial(watched, (RULE,), ALPHA, seen)
         alarms += simulate(judge, replace(ALIKE, share=1.0), 1, drawn.randrange(1 << 30)).stopped > 0
     assert alarms <= binom.ppf(0.9999, RUNS // 4, ALPHA)
@@ -122,7 +122,7 @@ def test_its_mean_is_one_when_both_fail_alike():
 
 @pytest.mark.parametrize(("requests", "errors"), [(100, 0), (100, 3), (10_000, 50), (50, 50)])
 def test_the_upper_bound_is_one(requests, errors):
-    bound = upper_bound(Past(requests, errors), 0.005)
+    bound = upper_bound(Counted(requests, errors), 0.005)
     assert bound >= errors / requests
     assert binom.cdf(errors, requests, bound) <= 0.005 + 1e-12 or bound == pytest.approx(1.0)
 
@@ -160,7 +160,7 @@ def test_tolerance_lets_pass_what_fails_that_many_times_as_often():
         ((4, 4, 900, 0), None, "4 requests, 5 are needed"),
         ((30, 0, 900, 0), None, "30 requests, 50 are needed to call it healthy"),
         ((60, 0, 0, 0), None, "0 requests of the old color, 5 are needed"),
-        ((60, 0, 0, 0), Past(0, 0), "the old color had no requests since the release began"),
+        ((60, 0, 0, 0), Counted(0, 0), "the old color had no requests since the release began"),
     ],
 )
 @pytest.mark.parametrize(
