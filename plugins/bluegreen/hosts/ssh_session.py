@@ -183,7 +183,8 @@ class Session:
 
         :raises Trouble: refused, as something is missing there
         """
-        self._process.stdin.write(json.dumps(text) + "\n")
+        with suppress(BrokenPipeError):  # it has ended already: what it said is read below, and tells why
+            self._process.stdin.write(json.dumps(text) + "\n")
         before: list[str] = []
         while line := await self._line():
             if line.startswith(bundle.READY):

@@ -28,7 +28,7 @@ from bluegreen.core.ports import Credentials
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.hosts.places import Place, place_of
 from bluegreen.hosts.ssh_login import LOGINS_AT_ONCE
-from bluegreen.hosts.ssh_session import OverSsh
+from bluegreen.hosts.ssh_session import OverSsh, Session
 from demo.processes import wait_until
 from tests.rigs import far_program
 from tests.rigs.sshd import Sshd, a_user
@@ -524,6 +524,19 @@ def test_a_login_shell_that_prints_before_is_no_trouble(odd_host: Sshd, tmp_path
         far = place(odd_host)
         assert far.call("big", size=1) == "x"
         assert "there is no python9" in trouble(place(odd_host, python="python9"), "refused").fact
+
+
+def test_what_is_missing_there_is_named_also_when_it_ended_before_we_spoke(
+    host: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Session.begin
+
+    async def late(self: Session, text: str) -> None:
+        await self._process.wait_closed()
+        await begin(self, text)
+
+    monkeypatch.setattr(Session, "begin", late)
+    assert "there is no python9" in trouble(place(host, python="python9"), "refused").fact
 
 
 def test_a_login_without_a_shell(host: Sshd) -> None:
