@@ -18,6 +18,7 @@ from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
+from bluegreen.catalog.migrations import Migrations
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.core.colors import Color
 
@@ -281,6 +282,7 @@ class Service(Section):
     prewarm: Prewarm | None = None
     smoke: tuple[SmokeTest, ...] = ()
     evidence: Evidence | None = None
+    migrations: Migrations | None = None
     release: Release = Release()
     notify: Notify = Notify()
 

@@ -21,6 +21,9 @@ The one error tree. Retryable or not is in the type; the text says service, part
     ├── CheckFailed                 a smoke test or prewarming found what it must not
     ├── NoNumber                    a source of evidence tells none: missing data, never zero
     │   └── QueryRefused            it does not understand the question
+    ├── MigrationRefused            a migration is not safe, not valid, or not the one that was applied; nothing was touched
+    ├── MigrationFailed             it ended at a statement, or what must be true of the data is not
+    │   └── MigrationBlocked        (retryable) a lock or a connection could not be had in time; it goes on from there
     ├── NotApproved                 a person said no, or nobody answered
     └── Unhealthy                   the watch's verdict
 """
@@ -161,6 +164,20 @@ class NoNumber(BlueGreenError):
 
 class QueryRefused(NoNumber):
     """A source of evidence does not understand the question; no later answer will be better."""
+
+
+class MigrationRefused(BlueGreenError):
+    """A migration is not safe, not valid, or not the one that was applied; nothing was touched."""
+
+
+class MigrationFailed(BlueGreenError):
+    """A migration ended at a statement, or what must be true of the data is not."""
+
+
+class MigrationBlocked(MigrationFailed):
+    """A lock or a connection could not be had in time; a next try goes on from there."""
+
+    retryable = True
 
 
 class NotApproved(BlueGreenError):

@@ -1,0 +1,56 @@
+"""What a migration is, and what holds migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class Phase(StrEnum):
+    """Which half of a change a migration is."""
+
+    EXPAND = "expand"
+    BACKFILL = "backfill"
+    CONTRACT = "contract"
+
+
+@dataclass(frozen=True)
+class Migration:
+    """
+    One migration of a phase.
+
+    :param name: file name or revision, as people look for it
+    :param sql: what would be executed; of a backfill its YAML text
+    :param path: its file, where it has one
+    """
+
+    name: str
+    phase: Phase
+    sql: str
+    path: Path | None = None
+
+
+class Tool(Protocol):
+    """What holds a service's migrations and executes them."""
+
+    def pending(self, phase: Phase) -> Sequence[Migration]:
+        """
+        Return what would be executed now, in its order.
+
+        :raises MigrationRefused: files are wrong, or were changed after they were applied
+        :raises MigrationFailed: the database or the tool does not answer
+        """
+        ...
+
+    def apply(self, phase: Phase) -> Sequence[str]:
+        """
+        Execute what is pending; again after a crash at any statement.
+
+        :returns: the names of what was applied, in order
+        :raises MigrationRefused: files are wrong, or were changed after they were applied
+        :raises MigrationFailed: it ended at a statement; says which, and why
+        """
+        ...
