@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from bluegreen.core.errors import MigrationRefused
@@ -29,7 +30,7 @@ def read(folder: Path) -> tuple[Migration, ...]:
     :raises MigrationRefused: a name is none, two have one number, or a file cannot be read; names the file
     """
     found = sorted(_found(folder), key=lambda one: (list(Phase).index(one[1].phase), one[0]))
-    for (number, one), (after, other) in zip(found, found[1:], strict=False):
+    for (number, one), (after, other) in pairwise(found):
         if (number, one.phase) == (after, other.phase):
             raise _refused(f"{other.name} has the number of {one.name}", folder, "give each a number of its own")
     return tuple(migration for _, migration in found)
