@@ -77,10 +77,8 @@ def judged(
     told = [_accepted(one, accept, never) for one in findings]
     applied = {name for migration in before for name in _names(migration.name)}
     by_name = {name: migration for migration in migrations for name in _names(migration.name)}
-    for override in accept:
-        if not any(_fits(override, one) for one in findings) and override.file not in applied:
-            told.append(_stale(override, by_name.get(override.file)))
-    return told
+    stale = [one for one in accept if one.file not in applied and not any(_fits(one, of) for of in findings)]
+    return told + [_stale(one, by_name.get(one.file)) for one in stale]
 
 
 def _names(name: str) -> tuple[str, str]:

@@ -32,11 +32,11 @@ def lint(
 
 def _postgresql(migrations: Sequence[Migration], before: Sequence[Migration]) -> Iterator[Finding]:
     # Not at the top: who only reads a service file, or a help text, needs no parser of SQL.
-    from bluegreen.migrations.rules import postgres, witness  # noqa: PLC0415
+    from bluegreen.migrations.rules import postgres, two_witnesses  # noqa: PLC0415
 
     judgements = postgres.judge(migrations, before)
-    for (migration, statements), seen in zip(judgements, witness.seen_of(judgements), strict=True):
-        for one in witness.with_witness(statements, seen):
+    for (migration, statements), seen in zip(judgements, two_witnesses.seen_of(judgements), strict=True):
+        for one in two_witnesses.with_witness(statements, seen):
             hits = ((hit.rule, hit.fact, hit.safe) for hit in one.hits)
             yield from _findings(migration, one.statement.line, one.statement.shown, hits)
 
@@ -48,9 +48,7 @@ def _mysql(migrations: Sequence[Migration], before: Sequence[Migration]) -> Iter
         yield from _findings(migration, line, shown, hits)
 
 
-def _findings(
-    migration: Migration, line: int, shown: str, hits: Iterable[tuple[str, str, str]]
-) -> Iterator[Finding]:
+def _findings(migration: Migration, line: int, shown: str, hits: Iterable[tuple[str, str, str]]) -> Iterator[Finding]:
     for name, fact, safe in dict.fromkeys(hits):
         rule = RULES[name]
         hazard = rule.hazard(migration.phase)

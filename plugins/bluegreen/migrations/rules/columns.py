@@ -11,6 +11,7 @@ from pglast.enums import ConstrType
 from bluegreen.migrations.rules.constraints import added, not_null
 from bluegreen.migrations.rules.hit import Hit
 from bluegreen.migrations.rules.known import Known
+from bluegreen.migrations.rules.parsed import walk
 from bluegreen.migrations.rules.sql_text import (
     beside,
     changed,
@@ -22,7 +23,6 @@ from bluegreen.migrations.rules.sql_text import (
     sql,
     table,
 )
-from bluegreen.migrations.rules.statements import walk
 
 _SERIAL = {
     "serial": "integer", "serial4": "integer", "bigserial": "bigint", "serial8": "bigint",
@@ -30,9 +30,36 @@ _SERIAL = {
 }  # fmt: skip
 # Whose value is one for all rows: PostgreSQL keeps it in the catalog. What is not here may be volatile.
 _NOT_VOLATILE = frozenset(
-    "now transaction_timestamp statement_timestamp timezone date_trunc date_part to_timestamp to_char make_interval"
-    " make_date lower upper md5 length abs round json_build_object jsonb_build_object json_build_array"
-    " jsonb_build_array array_fill current_setting int4range int8range numrange tsrange tstzrange daterange".split()
+    [
+        "now",
+        "transaction_timestamp",
+        "statement_timestamp",
+        "timezone",
+        "date_trunc",
+        "date_part",
+        "to_timestamp",
+        "to_char",
+        "make_interval",
+        "make_date",
+        "lower",
+        "upper",
+        "md5",
+        "length",
+        "abs",
+        "round",
+        "json_build_object",
+        "jsonb_build_object",
+        "json_build_array",
+        "jsonb_build_array",
+        "array_fill",
+        "current_setting",
+        "int4range",
+        "int8range",
+        "numrange",
+        "tsrange",
+        "tstzrange",
+        "daterange",
+    ]
 )
 _FILLED = "-- in backfill: the rows that are there"
 
@@ -128,9 +155,7 @@ def _null(value: Any) -> bool:
 
 def volatile(value: Any) -> bool:
     """Tell whether a default may be another one for each row."""
-    return any(
-        isinstance(one, ast.FuncCall) and one.funcname[-1].sval not in _NOT_VOLATILE for one in walk(value)
-    )
+    return any(isinstance(one, ast.FuncCall) and one.funcname[-1].sval not in _NOT_VOLATILE for one in walk(value))
 
 
 def alter_type(statement: Any, command: Any, known: Known) -> Iterator[Hit]:
@@ -176,7 +201,7 @@ def lowered(rule: str, says: str) -> Any:
 
     def check(statement: Any, command: Any, known: Known) -> Iterator[Hit]:
         if not known.is_new(statement.relation):
-            fact = f"{says} of {table(statement.relation)}.{command.name}"
+            fact = f"{says} {table(statement.relation)}.{command.name}"
             yield Hit(rule, fact, in_contract(one_command(statement, command)))
 
     return check
@@ -185,7 +210,7 @@ def lowered(rule: str, says: str) -> Any:
 def default(statement: Any, command: Any, known: Known) -> Iterator[Hit]:
     """Judge SET DEFAULT and DROP DEFAULT: only the second one takes something from anybody."""
     if command.def_ is None:
-        yield from lowered("drop-default", "drops the default")(statement, command, known)
+        yield from lowered("drop-default", "drops the default of")(statement, command, known)
 
 
 def identity(statement: Any, command: Any, known: Known) -> Iterator[Hit]:
@@ -195,7 +220,9 @@ def identity(statement: Any, command: Any, known: Known) -> Iterator[Hit]:
     moves = any(one.defname != "generated" for one in options)
     if getattr(command.def_, "generated_when", "") == "a" or always:
         safe = in_contract(one_command(statement, command))
-        yield from _unless_new(Hit("alter-identity", f"{_of(statement, command)} GENERATED ALWAYS", safe), statement, known)
+        yield from _unless_new(
+            Hit("alter-identity", f"{_of(statement, command)} GENERATED ALWAYS", safe), statement, known
+        )
     if moves:
         hit = Hit("alter-sequence", f"{_of(statement, command)}: other numbers", "-- leave its numbers as they are")
         yield from _unless_new(hit, statement, known)

@@ -11,6 +11,7 @@ from pglast.enums import ConstrType, NullTestType
 from bluegreen.migrations.ports import Phase
 from bluegreen.migrations.rules.hit import Hit
 from bluegreen.migrations.rules.known import Known, columns_in
+from bluegreen.migrations.rules.parsed import walk
 from bluegreen.migrations.rules.sql_text import (
     again,
     beside,
@@ -24,7 +25,6 @@ from bluegreen.migrations.rules.sql_text import (
     sql,
     table,
 )
-from bluegreen.migrations.rules.statements import walk
 
 _KIND = {
     ConstrType.CONSTR_CHECK: ("add-check", "check", "CHECK"),
@@ -126,9 +126,7 @@ def validated(statement: Any, command: Any, known: Known) -> Iterator[Hit]:
     check = known.checks.get((key(statement.relation), command.name))
     if check and check.file == known.file and not check.valid and not known.is_new(statement.relation):
         fact = f"validates {command.name} in the file that adds it"
-        yield Hit(
-            "validate-in-same-file", fact, in_the_next(known.phase, validate(statement.relation, command.name))
-        )
+        yield Hit("validate-in-same-file", fact, in_the_next(known.phase, validate(statement.relation, command.name)))
 
 
 def set_not_null(relation: Any, column: str, known: Known) -> Iterator[Hit]:
@@ -153,7 +151,7 @@ def not_null(relation: Any, column: str) -> str:
     return f"{add}\n{in_the_next('contract', after)}"
 
 
-def domain(statement: Any, known: Known) -> Iterator[Hit]:
+def domain(statement: Any, _: Known) -> Iterator[Hit]:
     """Judge ALTER DOMAIN, which is about every column of the domain."""
     name = idents(statement.typeName)
     only = again(statement, behavior=type(statement.behavior)(0))
@@ -172,5 +170,3 @@ def domain(statement: Any, known: Known) -> Iterator[Hit]:
         rule = {"X": "drop-constraint", "N": "drop-not-null", "T": "drop-default"}[statement.subtype]
         if statement.subtype != "T" or statement.def_ is None:
             yield Hit(rule, f"{rule.replace('-', 's ', 1)} of domain {name}", in_contract(only))
-
-

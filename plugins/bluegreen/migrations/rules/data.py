@@ -8,10 +8,11 @@ from typing import Any
 from pglast import ast
 from pglast.enums import A_Expr_Kind, BoolExprType, TransactionStmtKind, VariableSetKind
 
+from bluegreen.migrations.rules.history import TABLES
 from bluegreen.migrations.rules.hit import Check, Hit
 from bluegreen.migrations.rules.known import Known
+from bluegreen.migrations.rules.parsed import walk
 from bluegreen.migrations.rules.sql_text import again, ident, key, table
-from bluegreen.migrations.rules.statements import walk
 
 _BEGIN = (TransactionStmtKind.TRANS_STMT_BEGIN, TransactionStmtKind.TRANS_STMT_START)
 _SAVEPOINTS = (
@@ -19,12 +20,22 @@ _SAVEPOINTS = (
     TransactionStmtKind.TRANS_STMT_RELEASE,
     TransactionStmtKind.TRANS_STMT_ROLLBACK_TO,
 )
-# Where tools write down what they have applied.
-HISTORY = frozenset({"alembic_version", "django_migrations", "schema_migrations", "flyway_schema_history"})
 # Functions that change nothing which an application sees.
 _HARMLESS = frozenset(
-    "set_config current_setting pg_sleep now version pg_notify pg_advisory_lock pg_advisory_unlock pg_try_advisory_lock"
-    " pg_advisory_xact_lock pg_try_advisory_xact_lock count".split()
+    [
+        "set_config",
+        "current_setting",
+        "pg_sleep",
+        "now",
+        "version",
+        "pg_notify",
+        "pg_advisory_lock",
+        "pg_advisory_unlock",
+        "pg_try_advisory_lock",
+        "pg_advisory_xact_lock",
+        "pg_try_advisory_xact_lock",
+        "count",
+    ]
 )
 _MOVES = ("restart", "increment", "minvalue", "maxvalue", "cycle", "as", "cache")
 _READABLE = "-- write down what it executes, as plain statements"
@@ -34,7 +45,7 @@ def rows(statement: Any, known: Known) -> Iterator[Hit]:
     """Judge UPDATE, DELETE and MERGE, also inside a WITH, and calls whose SQL stands elsewhere."""
     for one in walk(statement):
         if isinstance(one, (ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)):
-            if not (known.is_new(one.relation) or one.relation.relname in HISTORY or _few(one, known)):
+            if not (known.is_new(one.relation) or one.relation.relname in TABLES or _few(one, known)):
                 yield from _not_batched(one)
         elif isinstance(one, ast.FuncCall) and one.funcname[-1].sval == "setval":
             yield Hit("alter-sequence", "sets a sequence's next number", "-- leave it as it is")
@@ -120,7 +131,7 @@ def sequence(statement: Any, _: Known) -> Iterator[Hit]:
 
 def setting(statement: Any, _: Known) -> Iterator[Hit]:
     """Judge SET and RESET: of timeouts, and of what disables triggers."""
-    name, reset = statement.name or "all", statement.kind not in (VariableSetKind.VAR_SET_VALUE,)
+    name, reset = statement.name or "all", statement.kind != VariableSetKind.VAR_SET_VALUE
     if name == "session_replication_role" and not reset:
         yield Hit("disable-trigger", "disables triggers and foreign keys of the session", "-- leave it out")
     if name in ("lock_timeout", "statement_timeout", "all") and (reset or _zero(statement.args)):

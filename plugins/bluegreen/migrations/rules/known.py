@@ -10,8 +10,8 @@ from pglast import ast
 from pglast.enums import AlterTableType, BoolExprType, ConstrType, NullTestType, ObjectType
 
 from bluegreen.migrations.ports import Phase
+from bluegreen.migrations.rules.parsed import walk
 from bluegreen.migrations.rules.sql_text import dotted, key
-from bluegreen.migrations.rules.statements import walk
 
 KEYS = (ConstrType.CONSTR_PRIMARY, ConstrType.CONSTR_UNIQUE)
 

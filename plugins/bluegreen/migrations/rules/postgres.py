@@ -14,8 +14,8 @@ from bluegreen.migrations.rules import data, indexes, objects
 from bluegreen.migrations.rules.constraints import domain
 from bluegreen.migrations.rules.hit import Check, Hit
 from bluegreen.migrations.rules.known import Known
+from bluegreen.migrations.rules.parsed import Statement, statements
 from bluegreen.migrations.rules.sql_text import again
-from bluegreen.migrations.rules.statements import Statement, statements
 from bluegreen.migrations.rules.tables import alter_table
 
 _CHECKS: Mapping[type, Check] = {
@@ -95,11 +95,7 @@ def concurrently(node: Any) -> bool:
     if isinstance(node, ast.ReindexStmt):
         return any(one.defname == "concurrently" for one in node.params or ())
     if isinstance(node, ast.AlterTableStmt):
-        return any(
-            one.subtype == AlterTableType.AT_DetachPartition and one.def_.concurrent for one in node.cmds or ()
-        )
+        return any(one.subtype == AlterTableType.AT_DetachPartition and one.def_.concurrent for one in node.cmds or ())
     return isinstance(node, ast.VacuumStmt) or (
         isinstance(node, (ast.IndexStmt, ast.DropStmt)) and bool(node.concurrent)
     )
-
-

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bluegreen.core.errors import MigrationRefused
 
@@ -77,7 +78,7 @@ def seen(texts: Sequence[str]) -> list[list[tuple[int, str, str]]]:
     return found
 
 
-def _run(folder: Path, count: int) -> Sequence[Mapping[str, str | int] | dict[str, object]]:
+def _run(folder: Path, count: int) -> Sequence[Mapping[str, Any]]:
     (folder / "squawk.toml").touch()  # its own, or it looks for one in every folder above
     words = ["--reporter", "json", "--pg-version", _VERSION, "--config", "squawk.toml"]
     words += [f"{number}.sql" for number in range(count)]
@@ -85,9 +86,12 @@ def _run(folder: Path, count: int) -> Sequence[Mapping[str, str | int] | dict[st
         done = subprocess.run(
             [_program(), *words], cwd=folder, capture_output=True, text=True, check=False, timeout=_TIMEOUT
         )
-        return json.loads(done.stdout or "[]") if done.returncode in (0, 1) else _failed(done.stderr)
+        if done.returncode not in (0, 1):
+            return _failed(done.stderr)
+        found: Sequence[Mapping[str, Any]] = json.loads(done.stdout or "[]")
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         return _failed(type(error).__name__)
+    return found
 
 
 def _program() -> str:
@@ -96,7 +100,7 @@ def _program() -> str:
     return str(beside) if beside.exists() else shutil.which("squawk") or "squawk"
 
 
-def _failed(said: str) -> Sequence[Mapping[str, str | int]]:
+def _failed(said: str) -> Sequence[Mapping[str, Any]]:
     raise MigrationRefused(
         f"squawk could not look at the migrations: {' '.join(said.split())[:300]}",
         part="migrations",

@@ -129,7 +129,9 @@ _ALL = (
     Rule("enable-trigger", BREAKS, None, "it runs in each write of the old color", "in contract"),
     Rule("row-level-security", BREAKS, None, "the old color sees other rows than before", "in contract"),
     Rule("revoke", BREAKS, None, "the old color may still need the privilege", "in contract"),
-    Rule("change-owner", BREAKS, None, "what the old color may do depends on the owner", "GRANT; the owner in contract"),
+    Rule(
+        "change-owner", BREAKS, None, "what the old color may do depends on the owner", "GRANT; the owner in contract"
+    ),
     Rule(
         "alter-sequence",
         BREAKS,
@@ -184,7 +186,9 @@ _ALL = (
         "a sequence, a column, its default, a backfill",
     ),
     Rule("add-foreign-key", LOCKS, LOCKS, "writes to both tables wait while it is checked", "NOT VALID, then VALIDATE"),
-    Rule("add-check", LOCKS, LOCKS, "the whole table is read under a lock that stops reads", "NOT VALID, then VALIDATE"),
+    Rule(
+        "add-check", LOCKS, LOCKS, "the whole table is read under a lock that stops reads", "NOT VALID, then VALIDATE"
+    ),
     Rule(
         "add-unique",
         LOCKS,
@@ -210,7 +214,9 @@ _ALL = (
     Rule("create-index", LOCKS, LOCKS, "writes wait until it is built", "CREATE INDEX CONCURRENTLY"),
     Rule("drop-index", LOCKS, LOCKS, "reads and writes of the table wait", "DROP INDEX CONCURRENTLY"),
     Rule("reindex", LOCKS, LOCKS, "writes wait until it is built, reads that use it too", "REINDEX … CONCURRENTLY"),
-    Rule("detach-partition", LOCKS, LOCKS, "reads and writes of the whole table wait", "DETACH PARTITION … CONCURRENTLY"),
+    Rule(
+        "detach-partition", LOCKS, LOCKS, "reads and writes of the whole table wait", "DETACH PARTITION … CONCURRENTLY"
+    ),
     Rule(
         "attach-partition",
         LOCKS,
@@ -226,8 +232,12 @@ _ALL = (
     Rule("set-access-method", LOCKS, LOCKS, "the table is rewritten under a lock", "a new table, a copy"),
     Rule("update-not-batched", LOCKS, LOCKS, "rows stay locked until the last one is written", "a backfill"),
     Rule("delete-not-batched", LOCKS, LOCKS, "rows stay locked until the last one is gone", "a backfill"),
-    Rule("refresh-materialized-view", LOCKS, LOCKS, "reads wait until it is built", "CONCURRENTLY, with a unique index"),
-    Rule("timeout-removed", LOCKS, LOCKS, "a statement that waits for a lock stops all behind it", "leave the timeouts"),
+    Rule(
+        "refresh-materialized-view", LOCKS, LOCKS, "reads wait until it is built", "CONCURRENTLY, with a unique index"
+    ),
+    Rule(
+        "timeout-removed", LOCKS, LOCKS, "a statement that waits for a lock stops all behind it", "leave the timeouts"
+    ),
     # MySQL and MariaDB.
     Rule("algorithm-copy", LOCKS, LOCKS, "the table is copied, and writes wait", "ALGORITHM=INPLACE or INSTANT"),
     Rule("lock-clause", LOCKS, LOCKS, "it asks for a lock that stops writes", "LOCK=NONE"),
@@ -247,7 +257,9 @@ _ALL = (
         "what it would execute cannot be read here",
         "plain statements; or accept it with a reason",
     ),
-    Rule("role-change", INVALID, INVALID, "a role is the server's, and its password would stand in the file", "by hand"),
+    Rule(
+        "role-change", INVALID, INVALID, "a role is the server's, and its password would stand in the file", "by hand"
+    ),
     Rule("server-setting", INVALID, INVALID, "it is the server's or the database's, not the schema's", "by hand"),
     Rule("copy", INVALID, INVALID, "it needs a client's or a server's file", "INSERT; or a backfill"),
     Rule(
@@ -257,7 +269,9 @@ _ALL = (
         "PostgreSQL refuses it inside a transaction",
         "without BEGIN and COMMIT",
     ),
-    Rule("transaction", INVALID, INVALID, "BEGIN and COMMIT do not fit each other", "one COMMIT for each BEGIN, or none"),
+    Rule(
+        "transaction", INVALID, INVALID, "BEGIN and COMMIT do not fit each other", "one COMMIT for each BEGIN, or none"
+    ),
     Rule("identifier-too-long", INVALID, INVALID, "the database cuts it, and the application asks for all of it", "63"),
     Rule("stale-override", INVALID, INVALID, "an entry of migrations.accept fits no finding", "take it out"),
 )

@@ -20,7 +20,7 @@ def alter_table(statement: Any, known: Known) -> Iterator[Hit]:
     """Judge each command of an ALTER TABLE, ALTER INDEX, ALTER VIEW or ALTER TYPE."""
     for command in statement.cmds or ():
         if statement.objtype == ObjectType.OBJECT_TYPE:
-            yield from _attribute(statement, command)
+            yield from _attribute(statement)
             continue
         check = _COMMANDS.get(command.subtype)
         if check:
@@ -30,7 +30,7 @@ def alter_table(statement: Any, known: Known) -> Iterator[Hit]:
             yield Hit("drop-cascade", f"{ident(command.name or '')} of {table(statement.relation)}, CASCADE", safe)
 
 
-def _attribute(statement: Any, command: Any) -> Iterator[Hit]:
+def _attribute(statement: Any) -> Iterator[Hit]:
     name = named(statement.relation.relname, "new")
     safe = f"-- CREATE TYPE {beside(statement.relation, name)} AS (…), and a column of it"
     yield Hit("alter-composite-type", f"changes type {table(statement.relation)}", safe)
@@ -140,12 +140,12 @@ _COMMANDS: dict[At, Command] = {
     At.AT_AlterColumnType: columns.alter_type,
     At.AT_ColumnDefault: columns.default,
     At.AT_SetNotNull: _set_not_null,
-    At.AT_DropNotNull: columns.lowered("drop-not-null", "drops NOT NULL"),
-    At.AT_DropExpression: columns.lowered("drop-expression", "drops the expression"),
+    At.AT_DropNotNull: columns.lowered("drop-not-null", "drops NOT NULL of"),
+    At.AT_DropExpression: columns.lowered("drop-expression", "drops the expression of"),
     At.AT_SetExpression: _rewritten("add-generated-column", "generates anew a column of"),
     At.AT_AddIdentity: columns.identity,
     At.AT_SetIdentity: columns.identity,
-    At.AT_DropIdentity: columns.lowered("alter-identity", "drops the identity"),
+    At.AT_DropIdentity: columns.lowered("alter-identity", "drops the identity of"),
     At.AT_AddConstraint: _add_constraint,
     At.AT_ValidateConstraint: constraints.validated,
     At.AT_DropConstraint: columns.lowered("drop-constraint", "drops the constraint"),
@@ -162,4 +162,3 @@ _COMMANDS: dict[At, Command] = {
     **dict.fromkeys(_DISABLE, _disable),
     **dict.fromkeys(_SECURITY, _of_table("row-level-security", "changes row level security of")),
 }
-

@@ -11,11 +11,7 @@ from pglast import ast, parse_sql, split
 from pglast.parser import ParseError
 
 from bluegreen.core.masks import masked
-
-_LITERAL = r"(?:[EeNn]|[Uu]&)?'(?:[^'\\]|''|\\.)*(?:'|$)|\"(?:[^\"\\]|\\.)*(?:\"|$)|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$)"
-_PASSWORD = re.compile(rf"(?is)\b(PASSWORD|IDENTIFIED\s+BY|AS)(\s*=?\s*\(?\s*)(?:{_LITERAL})")
-_ANY_LITERAL = re.compile(rf"(?s){_LITERAL}")
-_SHOWN = 160
+from bluegreen.migrations.rules.shown import ANY_LITERAL, first_line, without_passwords
 
 
 @dataclass(frozen=True)
@@ -39,23 +35,8 @@ class Statement:
     @property
     def shown(self) -> str:
         """Its first line, without passwords; of one that nobody could read no literal at all."""
-        text = _ANY_LITERAL.sub("'***'", self.text) if self.broken else without_passwords(self.text)
+        text = ANY_LITERAL.sub("'***'", self.text) if self.broken else without_passwords(self.text)
         return first_line(text)
-
-
-def without_passwords(text: str) -> str:
-    """Return SQL in which what follows PASSWORD, or IDENTIFIED BY, is ``'***'``."""
-    return _PASSWORD.sub(_hidden, text)
-
-
-def _hidden(found: re.Match[str]) -> str:
-    return found[0] if found[1].upper() == "AS" else f"{found[1]}{found[2]}'***'"
-
-
-def first_line(text: str) -> str:
-    """Return the first line of a statement as logs show it."""
-    line = masked((text.strip().splitlines() or [""])[0].strip())
-    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
 
 
 def statements(sql: str) -> list[Statement]:
@@ -101,7 +82,7 @@ def _line(sql: str, index: int) -> int:
 def _said(error: Exception) -> str:
     if isinstance(error, ParseError):
         # It quotes what it could not read, which may be a password.
-        return masked(_ANY_LITERAL.sub(lambda found: f'"{_plain(found[0])}"', str(error.args[0])))
+        return masked(ANY_LITERAL.sub(lambda found: f'"{_plain(found[0])}"', str(error.args[0])))
     return "it is nested too deep to be read" if isinstance(error, RecursionError) else "it is no UTF-8 text"
 
 
