@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from bluegreen.core.errors import BlueGreenError, CatalogError, ReleaseRefused, RouterUnreachable, SecretMissing
+from bluegreen.core.errors import (
+    BlueGreenError,
+    CatalogError,
+    MigrationRefused,
+    ReleaseRefused,
+    RouterUnreachable,
+    SecretMissing,
+)
 
 OK, WRONG, USAGE, UNREACHABLE = range(4)
 
@@ -15,7 +22,7 @@ def code_of(error: BaseException) -> int:
     """Return the exit code of an error."""
     if isinstance(error, RouterUnreachable):
         return UNREACHABLE
-    wrong_input = isinstance(error, (CatalogError, ReleaseRefused, SecretMissing)) or _usage(error)
+    wrong_input = isinstance(error, (CatalogError, MigrationRefused, ReleaseRefused, SecretMissing)) or _usage(error)
     return USAGE if wrong_input or _of_a_file(error) else WRONG
 
 

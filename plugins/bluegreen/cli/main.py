@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from bluegreen import __version__
-from bluegreen.cli import adopt, check, diagnose, guard, init, lines, restore, schema, status, watch
+from bluegreen.cli import adopt, check, diagnose, guard, init, lines, migrations, restore, schema, status, watch
 from bluegreen.cli.exits import EXIT_CODES, OK, complain, warn
 from bluegreen.cli.session import Folder, Options
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 for module in (status, check, diagnose, restore, guard, adopt, init, lines, schema):
     app.command(epilog=module.EXAMPLE)(getattr(module, module.__name__.rpartition(".")[2]))
 app.add_typer(watch.app, name="watch", epilog="Example: bluegreen watch simulate shop --rps 100")
+app.add_typer(migrations.app, name="migrations", epilog="Example: bluegreen migrations lint shop")
 
 
 def _version(wanted: bool) -> None:

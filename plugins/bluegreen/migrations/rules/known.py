@@ -160,7 +160,7 @@ def _view(known: Known, node: Any) -> None:
 
 
 def _index(known: Known, node: Any) -> None:
-    params = node.indexParams or ()
+    params = list(node.indexParams or ())
     if node.unique and not node.whereClause and len(params) == 1 and params[0].name:
         known.single_keys.add((key(node.relation), params[0].name))
 

@@ -1,0 +1,1 @@
+INSERT INTO countries (code, name) VALUES ('ES', 'España'), ('DE', 'Deutschland') ON CONFLICT DO NOTHING;

@@ -1,0 +1,3 @@
+ALTER TABLE notes ALTER COLUMN title TYPE varchar(200);
+ALTER TABLE notes ALTER COLUMN cost TYPE numeric(12, 2);
+ALTER TABLE notes ALTER COLUMN title TYPE text;

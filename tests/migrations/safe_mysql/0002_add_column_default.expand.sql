@@ -1,0 +1,1 @@
+ALTER TABLE users ADD COLUMN plan varchar(10) NOT NULL DEFAULT 'free';

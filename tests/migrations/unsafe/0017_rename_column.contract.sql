@@ -1,0 +1,1 @@
+ALTER TABLE users RENAME surname TO last_name;

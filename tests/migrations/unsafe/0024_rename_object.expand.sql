@@ -1,0 +1,1 @@
+ALTER FUNCTION full_name(bigint) RENAME TO display_name;

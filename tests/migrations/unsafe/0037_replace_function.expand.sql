@@ -1,0 +1,1 @@
+CREATE OR REPLACE FUNCTION price(i integer) RETURNS integer LANGUAGE sql AS 'SELECT i * 2';

@@ -1,0 +1,1 @@
+CREATE POLICY own_rows ON orders USING (owner = current_user);

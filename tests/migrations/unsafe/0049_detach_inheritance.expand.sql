@@ -1,0 +1,1 @@
+ALTER TABLE orders_2024 NO INHERIT orders;

@@ -1,0 +1,1 @@
+ALTER TABLE orders ADD COLUMN team_id bigint REFERENCES teams (id);

@@ -1,0 +1,1 @@
+CREATE INDEX ON shop.orders USING gin (tags);

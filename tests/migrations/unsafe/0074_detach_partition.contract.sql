@@ -1,0 +1,1 @@
+ALTER TABLE measures DETACH PARTITION measures_2024;

@@ -1,0 +1,1 @@
+DO $$ BEGIN EXECUTE 'ALTER TABLE users RENAME TO people'; END $$;

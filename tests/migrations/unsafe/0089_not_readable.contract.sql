@@ -1,0 +1,1 @@
+SELECT drop_old_partitions();

@@ -1,0 +1,3 @@
+BEGIN;
+CREATE INDEX CONCURRENTLY users_nick_idx ON users (nick);
+COMMIT;

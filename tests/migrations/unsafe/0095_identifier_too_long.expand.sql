@@ -1,0 +1,1 @@
+CREATE TABLE a_table_whose_name_is_so_long_that_postgresql_keeps_only_its_beginning (id bigint);

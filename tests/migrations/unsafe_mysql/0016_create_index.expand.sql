@@ -1,0 +1,1 @@
+ALTER TABLE notes ADD FULLTEXT INDEX notes_text (body);

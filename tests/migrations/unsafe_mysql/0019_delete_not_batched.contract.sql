@@ -1,0 +1,1 @@
+DELETE FROM events WHERE at < '2024-01-01';

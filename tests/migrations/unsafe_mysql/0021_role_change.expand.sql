@@ -1,0 +1,1 @@
+CREATE USER reporting IDENTIFIED BY 'example-not-real';

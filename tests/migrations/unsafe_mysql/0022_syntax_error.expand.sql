@@ -1,0 +1,1 @@
+ALTER TABLE users ADDD nick text text;
