@@ -48,7 +48,9 @@ def test_an_unsafe_file_has_its_class_its_rule_and_its_safe_form(found, folder, 
 
 def _first(finding: Finding, path: Path) -> str:
     lines = path.read_text().splitlines()
-    masked = finding.statement.rpartition("'***'")[0].rpartition("'")[0] if "***" in finding.statement else finding.statement
+    masked = (
+        finding.statement.rpartition("'***'")[0].rpartition("'")[0] if "***" in finding.statement else finding.statement
+    )
     return next(line for line in lines if line.startswith(masked.split("'***'")[0].rstrip(";")))
 
 
@@ -73,7 +75,11 @@ def in_files(finding: Finding) -> list[Migration]:
         else:
             parts[-1][1].append(line)
     texts = [(phase, "\n".join(lines)) for phase, lines in parts]
-    return [Migration(f"{n}", phase, text) for n, (phase, text) in enumerate(texts) if re.search(r"^[A-Z]", text, re.M)]
+    return [
+        Migration(f"{n}", phase, text)
+        for n, (phase, text) in enumerate(texts)
+        if re.search(r"^[A-Z]", text, re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize(("folder", "file"), [case.values[:2] for case in CASES if case.values[0] == "unsafe"])

@@ -38,9 +38,7 @@ class Kind(StrEnum):
 
 Where = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="PATH|SERVICE", help="Folders of migrations, or services; else all.", show_default=False
-    ),
+    typer.Argument(metavar="PATH|SERVICE", help="Folders of migrations, or services; else all.", show_default=False),
 ]
 Of = Annotated[Kind, typer.Option("--database", help="Of a folder; a service's file says its own.")]
 

@@ -1,1 +1,1 @@
-ALTER TABLE users ADDD nick text text;
+SELECT name FROM;

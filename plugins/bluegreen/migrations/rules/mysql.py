@@ -67,7 +67,7 @@ def _pieces(sql: str) -> Iterator[tuple[int, str]]:
 
 
 def _statement(text: str, seen: Seen) -> tuple[list[tuple[str, str, str]], bool]:
-    """Return the hits, and whether it could be read."""
+    """Return the hits, and whether it could be read and has no password."""
     clauses = [(name.upper(), value.upper()) for name, value in _CLAUSE.findall(text)]
     bare = _CLAUSE.sub("", text)
     hits = list(_clauses(clauses, bare))
@@ -78,7 +78,7 @@ def _statement(text: str, seen: Seen) -> tuple[list[tuple[str, str, str]], bool]
         return [*hits, *(known or [("syntax-error", "cannot be read", "-- what MySQL takes")])], False
     if isinstance(node, exp.Command):
         said = list(command(bare, seen))
-        return [*hits, *said], "not-readable" not in {rule for rule, _, _ in said}
+        return [*hits, *said], not {"not-readable", "role-change"} & {rule for rule, _, _ in said}
     return [*hits, *_checked(node, seen)], True
 
 

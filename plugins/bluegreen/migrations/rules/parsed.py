@@ -51,7 +51,9 @@ def statements(sql: str) -> list[Statement]:
         pieces = split(sql, with_parser=False, only_slices=True)
     except (ParseError, UnicodeError):
         return [_broken(sql, slice(0, len(sql)), said)]
-    return [one for piece in pieces for one in _piece(sql, piece)]
+    found = [one for piece in pieces for one in _piece(sql, piece)]
+    # The scanner leaves out a piece in which it sees no word.
+    return found if any(one.broken for one in found) else [*found, _broken(sql, slice(0, len(sql)), said)]
 
 
 def _piece(sql: str, piece: slice) -> list[Statement]:

@@ -67,7 +67,9 @@ def _file(migration: Migration, known: Known) -> list[Judged]:
         found.append(_statement(statement, known))
         begun = statement if known.in_transaction and not was_open else begun
     if known.in_transaction and begun is not None:
-        found.append(Judged(begun, [Hit("transaction", "begins a transaction and does not end it", "COMMIT;")]))
+        found.append(
+            Judged(begun, [Hit("transaction", "begins a transaction and does not end it", "-- COMMIT; at its end")])
+        )
     return found
 
 

@@ -61,7 +61,7 @@ def changed(node: Any, **values: Any) -> Any:
 def sql(node: Any, **values: Any) -> str:
     """Return a node as SQL, with other values; '' where it cannot be printed."""
     try:
-        return str(RawStream()(changed(node, **values) if values else node))
+        return str(RawStream()(changed(node, **values) if values else node)).strip()
     except Exception:  # noqa: BLE001 - the printer does not know every kind of node; then there is no SQL to show
         return ""
 

@@ -48,7 +48,7 @@ WITNESS: Mapping[str, str] = {
 # Told by us from more than squawk has: the phase, earlier files, a type's width, a runner that sets timeouts.
 OURS = (
     "adding-field-with-default", "adding-foreign-key-constraint", "adding-not-nullable-field",
-    "adding-serial-primary-key-field", "ban-alter-domain-with-add-constraint", "ban-uncommitted-transaction",
+    "adding-serial-primary-key-field", "ban-alter-identity", "ban-alter-domain-with-add-constraint", "ban-uncommitted-transaction",
     "changing-column-type", "constraint-missing-not-valid", "require-lock-timeout", "require-statement-timeout",
     "require-timeout-settings", "transaction-nesting",
 )  # fmt: skip
@@ -104,7 +104,7 @@ def _failed(said: str) -> Sequence[Mapping[str, Any]]:
     raise MigrationRefused(
         f"squawk could not look at the migrations: {' '.join(said.split())[:300]}",
         part="migrations",
-        next_step="install the package squawk-cli (extra: migrations)",
+        next_step="is the package squawk-cli installed (extra: migrations)? or find the file it stumbles over",
     )
 
 

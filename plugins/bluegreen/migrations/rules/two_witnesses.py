@@ -15,10 +15,15 @@ Seen = Sequence[tuple[int, str, str]]
 
 
 def seen_of(judgements: Sequence[tuple[Migration, Sequence[Judged]]]) -> list[Seen]:
-    """Return what squawk says of each migration; backfills are none of its business."""
-    sql = [migration for migration, _ in judgements if migration.phase is not Phase.BACKFILL]
-    told = iter(seen([migration.sql for migration in sql]))
-    return [() if migration.phase is Phase.BACKFILL else next(told) for migration, _ in judgements]
+    """Return what squawk says of each migration."""
+    heard = [_readable(migration, statements) for migration, statements in judgements]
+    told = iter(seen([migration.sql for (migration, _), is_heard in zip(judgements, heard, strict=True) if is_heard]))
+    return [next(told) if is_heard else () for is_heard in heard]
+
+
+def _readable(migration: Migration, statements: Sequence[Judged]) -> bool:
+    """Tell whether squawk gets a file: not what PostgreSQL's parser refuses, it may end by it."""
+    return migration.phase is not Phase.BACKFILL and not any(one.statement.broken for one in statements)
 
 
 def with_witness(statements: Sequence[Judged], said: Seen) -> list[Judged]:
