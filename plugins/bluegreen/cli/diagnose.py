@@ -15,7 +15,7 @@ EXAMPLE = "Example: bluegreen diagnose shop"
 
 def diagnose(ctx: typer.Context, service: ServiceName, as_json: AsJson = False, services: Folder = None) -> int:
     """
-    Say what is likely wrong, what to type next; then the facts.
+    Say what is likely wrong, and what to type; then the facts.
 
     Asks routers, targets, entry, DNS servers and the deployer at the same time, each with its own time-out. Reads
     only. Exit 1: a cause was found.

@@ -20,7 +20,7 @@ Name = Annotated[str | None, typer.Argument(metavar="SERVICE", help="One service
 
 
 def status(ctx: typer.Context, service: Name = None, as_json: AsJson = False, services: Folder = None) -> int:
-    """Show who has the traffic, node by node, and which versions run."""
+    """Show who has the traffic, on every node, and what runs."""
     folder = folder_of(ctx, services)
     found, errors = chosen(folder, [service] if service else [], way_back=True)
     if not found and not errors:

@@ -86,12 +86,8 @@ def _asks_for_a_value(expression: Any) -> bool:
 
 def _not_valid(relation: Any, constraint: Any, phase: Phase) -> str:
     made = sql(constraint, skip_validation=True, initially_valid=False)
-    add = f"ALTER TABLE {table(relation)} ADD {_with_not_valid(made)};"
+    add = f"ALTER TABLE {table(relation)} ADD {made};"
     return f"{add}\n{in_the_next(phase, validate(relation, constraint.conname))}"
-
-
-def _with_not_valid(constraint: str) -> str:
-    return constraint if constraint.endswith("NOT VALID") else f"{constraint} NOT VALID"
 
 
 def validate(relation: Any, name: str) -> str:
@@ -160,7 +156,7 @@ def domain(statement: Any, _: Known) -> Iterator[Hit]:
         label = constraint.conname or named(statement.typeName[-1].sval, "check")
         check = sql(changed(constraint, conname=label, skip_validation=True))
         later = in_the_next(Phase.CONTRACT, f"ALTER DOMAIN {name} VALIDATE CONSTRAINT {ident(label)};")
-        safe = in_contract(f"ALTER DOMAIN {name} ADD {_with_not_valid(check)};\n{later}")
+        safe = in_contract(f"ALTER DOMAIN {name} ADD {check};\n{later}")
         if not constraint.skip_validation:
             yield Hit("add-check", f"adds CHECK to domain {name}", safe)
         yield Hit("constraint-on-existing-column", f"adds CHECK to domain {name}", safe)
