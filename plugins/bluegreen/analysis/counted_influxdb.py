@@ -41,11 +41,14 @@ class InfluxCountSource(HttpCounts[InfluxCounts]):
 
     def told(self, document: Any, colors: tuple[Color, ...], since: datetime, until: datetime) -> Told:
         """See ``HttpCounts``."""
+        # A statement that fails ends the answer, and those after it are missing.
+        if broken := [one["error"] for one in document["results"] if "error" in one]:
+            # Of several statements version 1 tells only this, whatever the first one's error was.
+            hint = ": is there such a database, and does each query select a sum?" * ("not executed" in broken)
+            refuse(f"{self.who} says {'; '.join(broken)}{hint}")
         results = {one["statement_id"]: one for one in document["results"]}
 
         def points(index: int, what: str) -> Sequence[Point]:
-            if "error" in results[index]:
-                refuse(f"{self.who} says {results[index]['error']}")
             series = one_series(results[index].get("series", ()), what)
             return [(datetime.fromtimestamp(row[0] / 1000, UTC), row[1]) for row in series["values"]] if series else []
 
