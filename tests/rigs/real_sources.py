@@ -182,7 +182,9 @@ def missing(kind: str) -> str:
         done = subprocess.run(asked, capture_output=True, check=False, env=_bare())
         return "" if done.returncode == 0 else "there is no Graphite: apt-get install graphite-web"
     if kind == "postgresql":
-        return "" if POSTGRES and _has("psycopg") else "there is no PostgreSQL: apt-get install postgresql"
+        if not POSTGRES:
+            return "there is no PostgreSQL: apt-get install postgresql"
+        return "" if _has("psycopg") else "psycopg is not installed: make install"
     return ""
 
 
