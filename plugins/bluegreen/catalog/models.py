@@ -19,6 +19,7 @@ from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
+from bluegreen.catalog.sources import Sources
 from bluegreen.core.colors import Color
 
 SERVICE_NAME = r"^[a-z][a-z0-9-]{0,40}$"
@@ -281,6 +282,7 @@ class Service(Section):
     prewarm: Prewarm | None = None
     smoke: tuple[SmokeTest, ...] = ()
     evidence: Evidence | None = None
+    sources: Sources = Field((), description="who else counts requests and errors by color")
     release: Release = Release()
     notify: Notify = Notify()
 
