@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from bluegreen.analysis.counted import Counted, CountSource
+from bluegreen.analysis.counted import CountedUntil, CountSource
 from bluegreen.analysis.registry import make_count_sources
 from bluegreen.catalog.sources import EvidenceSource
 from bluegreen.core.colors import Color
@@ -29,7 +29,7 @@ def source_of(section: Mapping[str, Any], credentials: Credentials | None = None
     return service.sources[0], made[service.sources[0].name]
 
 
-def ask(source: CountSource, since: datetime, until: datetime, *colors: Color) -> list[Counted | Exception]:
+def ask(source: CountSource, since: datetime, until: datetime, *colors: Color) -> list[CountedUntil | Exception]:
     """Ask for colors at the same time, and return counts or errors."""
 
     async def all_of_them() -> list[Any]:
@@ -77,7 +77,7 @@ class HttpRig:
         section["url"] = base + str(api.section.get("url", ""))
         return source_of(section, Credentials(api.login, api.password, extra=api.extra))[1]
 
-    def ask(self, *colors: Color, **more: Any) -> list[Counted | Exception]:
+    def ask(self, *colors: Color, **more: Any) -> list[CountedUntil | Exception]:
         """Ask for colors at the same time."""
         return ask(self.source(**more), self.since, self.until, *colors)
 

@@ -17,7 +17,7 @@ from bluegreen.core.ports import Credentials, Secrets
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedUntil:
     """
     What a source counted of one color since the evidence began.
 
@@ -34,7 +34,7 @@ class Counted:
 class Count(Protocol):
     """One question."""
 
-    async def __call__(self, color: Color, since: datetime, until: datetime) -> Counted:
+    async def __call__(self, color: Color, since: datetime, until: datetime) -> CountedUntil:
         """
         Count a color's requests and errors.
 
@@ -63,7 +63,7 @@ class CountSource(Protocol):
         ...
 
 
-Told = Mapping[Color, Counted | BadAnswer]
+Told = Mapping[Color, CountedUntil | BadAnswer]
 """One answer: what it says of each color that was asked for."""
 AskColors = Callable[[tuple[Color, ...], datetime, datetime], Awaitable[Told]]
 Masked = Callable[[str], str]
@@ -110,7 +110,7 @@ async def counting(ask: AskColors, max_age: timedelta, masked: Masked, *, at_onc
             task.add_done_callback(done)
         return await asyncio.shield(latest[since, until])  # who gives up does not take the answer from the other color
 
-    async def count(color: Color, since: datetime, until: datetime) -> Counted:
+    async def count(color: Color, since: datetime, until: datetime) -> CountedUntil:
         try:
             told = await (shared(since, until) if at_once else ask((color,), since, until))
             found = told[color]
@@ -129,7 +129,7 @@ async def counting(ask: AskColors, max_age: timedelta, masked: Masked, *, at_onc
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def in_time(found: Counted, until: datetime, max_age: timedelta) -> Counted:
+def in_time(found: CountedUntil, until: datetime, max_age: timedelta) -> CountedUntil:
     """
     Return a count whose time is no later than the question.
 
@@ -145,7 +145,7 @@ def in_time(found: Counted, until: datetime, max_age: timedelta) -> Counted:
     return replace(found, at=min(found.at, until))
 
 
-def counted(requests: Any, errors: Any, at: datetime) -> Counted:
+def count_until(requests: Any, errors: Any, at: datetime) -> CountedUntil:
     """
     Make a count of foreign values. Two counters are never read at quite the same moment: errors beyond requests are cut.
 
@@ -154,9 +154,9 @@ def counted(requests: Any, errors: Any, at: datetime) -> Counted:
     """
     failed = count_of(errors, "errors")
     if requests is None:
-        return Counted(None, failed, at)
+        return CountedUntil(None, failed, at)
     answered = count_of(requests, "requests")
-    return Counted(answered, min(failed, answered), at)
+    return CountedUntil(answered, min(failed, answered), at)
 
 
 def count_of(value: Any, what: str) -> int:
@@ -176,9 +176,9 @@ def count_of(value: Any, what: str) -> int:
     return round(number)
 
 
-def each(colors: Iterable[Color], tell: Callable[[Color], Counted]) -> Told:
+def each(colors: Iterable[Color], tell: Callable[[Color], CountedUntil]) -> Told:
     """Tell color by color: what is wrong with one is not the other's fault."""
-    told: dict[Color, Counted | BadAnswer] = {}
+    told: dict[Color, CountedUntil | BadAnswer] = {}
     for color in colors:
         try:
             told[color] = tell(color)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bluegreen.analysis.counted import Counted, Told, each, refuse
+from bluegreen.analysis.counted import CountedUntil, Told, each, refuse
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.analysis.counted_points import Point, Points, one_series
 from bluegreen.catalog.evidence import COLOR
@@ -62,7 +62,7 @@ class DatadogCountSource(HttpCounts[DatadogCounts]):
             series = one_series([values for s, values in columns if s["query_index"] == index], what)
             return list(zip(times, series or (), strict=bool(series)))
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             first = 2 * colors.index(color)
             requests, errors = (points(first + place, f"{color} {what}") for place, what in enumerate(_WHATS))
             return Points(requests, errors, self.section.step).counted(since, until)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from bluegreen.analysis.counted import EMPTY, Counted, Told, counted, each, refuse
+from bluegreen.analysis.counted import EMPTY, CountedUntil, Told, count_until, each, refuse
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.catalog.evidence import COLOR
 from bluegreen.catalog.sources import ElasticsearchCounts
@@ -43,13 +43,13 @@ class ElasticsearchCountSource(HttpCounts[ElasticsearchCounts]):
             refuse("empty: there is no such index")
         buckets = document["aggregations"]["colors"]["buckets"]
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             found = buckets[color]
             if found["latest"]["value"] is None:
                 refuse(EMPTY)
             requests = found["requests"]["doc_count"] if self.section.requests else None
             at = datetime.fromtimestamp(float(found["latest"]["value"]) / 1000, UTC)
-            return counted(requests, found["errors"]["doc_count"], at)
+            return count_until(requests, found["errors"]["doc_count"], at)
 
         return each(colors, tell)
 

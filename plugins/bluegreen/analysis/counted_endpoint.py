@@ -8,7 +8,7 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from bluegreen.analysis.counted import EMPTY, Counted, Told, counted, each, refuse
+from bluegreen.analysis.counted import EMPTY, CountedUntil, Told, count_until, each, refuse
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.catalog.evidence import COLOR
 from bluegreen.catalog.sources import SINCE, UNTIL, EndpointCounts
@@ -35,14 +35,14 @@ class EndpointCountSource(HttpCounts[EndpointCounts]):
     def told(self, document: Any, colors: tuple[Color, ...], since: datetime, until: datetime) -> Told:  # noqa: ARG002
         """See ``HttpCounts``."""
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             requests, errors = (
                 self._found(path.replace(COLOR, color), document)
                 for path in (self.section.requests, self.section.errors)
             )
             if requests is None or errors is None:
                 refuse(EMPTY)
-            return counted(requests, errors, self._at(document, color, until))
+            return count_until(requests, errors, self._at(document, color, until))
 
         return each(colors, tell)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bluegreen.analysis.counted import Counted, Told, each
+from bluegreen.analysis.counted import CountedUntil, Told, each
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.analysis.counted_points import Point, Points, one_series
 from bluegreen.catalog.evidence import COLOR
@@ -37,7 +37,7 @@ class GraphiteCountSource(HttpCounts[GraphiteCounts]):
             series = one_series([series["datapoints"] for series in document if series["target"] == name], name)
             return [(datetime.fromtimestamp(at, UTC), value) for value, at in series or ()]
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             requests, errors = points(f"{color} requests"), points(f"{color} errors")
             step = requests[1][0] - requests[0][0] if len(requests) > 1 else timedelta()
             return Points(requests, errors, step).counted(since, until)

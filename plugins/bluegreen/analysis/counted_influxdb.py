@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bluegreen.analysis.counted import Counted, Told, each, refuse
+from bluegreen.analysis.counted import CountedUntil, Told, each, refuse
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.analysis.counted_points import Point, Points, one_series
 from bluegreen.catalog.durations import text
@@ -52,7 +52,7 @@ class InfluxCountSource(HttpCounts[InfluxCounts]):
             series = one_series(results[index].get("series", ()), what)
             return [(datetime.fromtimestamp(row[0] / 1000, UTC), row[1]) for row in series["values"]] if series else []
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             first = 2 * colors.index(color)
             requests, errors = (points(first + place, f"{color} {what}") for place, what in enumerate(_WHATS))
             return Points(requests, errors, self.section.step).counted(since, until)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from bluegreen.analysis.counted import EMPTY, Counted, Told, counted, each, refuse
+from bluegreen.analysis.counted import EMPTY, CountedUntil, Told, count_until, each, refuse
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.analysis.counted_prometheus import by_mark, marked, one, tenant
 from bluegreen.catalog.durations import text
@@ -47,13 +47,13 @@ class LokiCountSource(HttpCounts[LokiCounts]):
         """See ``HttpCounts``."""
         found = by_mark(document)
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             values = {what: one(found, f"{color} {what}") for what in ("lines", "latest", "errors", "requests")}
             if not float(values["lines"] or 0):
                 refuse(EMPTY)
             if not float(values["latest"] or 0):
                 refuse(f"stale: no line of this color in the last {text(self.section.max_age)}")
             requests = (values["requests"] or 0) if self.section.requests else None
-            return counted(requests, values["errors"] or 0, until)
+            return count_until(requests, values["errors"] or 0, until)
 
         return each(colors, tell)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bluegreen.analysis.counted import EMPTY, Counted, Told, counted, each, refuse
+from bluegreen.analysis.counted import EMPTY, CountedUntil, Told, count_until, each, refuse
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.catalog.evidence import COLOR
 from bluegreen.catalog.sources import NewRelicCounts
@@ -47,13 +47,13 @@ class NewRelicCountSource(HttpCounts[NewRelicCounts]):
             refuse(f"{self.who} says {said}", query="syntax" in said.lower())
         account = document["data"]["actor"]["account"]
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             rows = account[color]["results"]
             if len(rows) > 1:
                 refuse(f"{len(rows)} rows, wanted one: no FACET or TIMESERIES in the conditions")
             if not rows or rows[0]["latest"] is None:
                 refuse(EMPTY)
             at = datetime.fromtimestamp(float(rows[0]["latest"]) / 1000, UTC)
-            return counted(rows[0]["requests"], rows[0]["errors"], at)
+            return count_until(rows[0]["requests"], rows[0]["errors"], at)
 
         return each(colors, tell)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bluegreen.analysis.counted import EMPTY, Counted, count_of, counted, refuse
+from bluegreen.analysis.counted import EMPTY, CountedUntil, count_of, count_until, refuse
 
 Point = tuple[datetime, Any]
 """When its step begins, and what was counted in it; None where nothing was."""
@@ -27,7 +27,7 @@ class Points:
     errors: Sequence[Point]
     step: timedelta
 
-    def counted(self, since: datetime, until: datetime) -> Counted:
+    def counted(self, since: datetime, until: datetime) -> CountedUntil:
         """
         Add them up. A step that began before the evidence does not count: a part of it was before.
 
@@ -37,7 +37,7 @@ class Points:
         if not requests:
             refuse(EMPTY)
         end = min(requests[-1][0] + self.step, until)
-        return counted(_sum(requests, "requests"), _sum(errors, "errors"), end)
+        return count_until(_sum(requests, "requests"), _sum(errors, "errors"), end)
 
 
 def _kept(points: Sequence[Point], since: datetime, until: datetime) -> list[Point]:

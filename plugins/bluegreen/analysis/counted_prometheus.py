@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bluegreen.analysis.counted import EMPTY, Counted, Told, counted, each, refuse
+from bluegreen.analysis.counted import EMPTY, CountedUntil, Told, count_until, each, refuse
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.catalog.evidence import COLOR
 from bluegreen.catalog.sources import LokiCounts, PrometheusCounts
@@ -43,11 +43,11 @@ class PrometheusCountSource(HttpCounts[PrometheusCounts]):
         """See ``HttpCounts``."""
         found = by_mark(document)
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             requests, errors, at = (one(found, f"{color} {what}") for what in ("requests", "errors", "at"))
             if requests is None or at is None:
                 refuse(EMPTY)
-            return counted(requests, errors or 0, datetime.fromtimestamp(float(at), UTC))
+            return count_until(requests, errors or 0, datetime.fromtimestamp(float(at), UTC))
 
         return each(colors, tell)
 

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from bluegreen.analysis.counted import EMPTY, Counted, Told, counted, each, refuse
+from bluegreen.analysis.counted import EMPTY, CountedUntil, Told, count_until, each, refuse
 from bluegreen.analysis.counted_http import HttpCounts, Question
 from bluegreen.catalog.evidence import COLOR
 from bluegreen.catalog.sources import SplunkCounts
@@ -45,13 +45,13 @@ class SplunkCountSource(HttpCounts[SplunkCounts]):
             refuse(f"{self.who} says {'; '.join(broken)}")
         rows = [line["result"] for line in document if "result" in line and not line.get("preview")]
 
-        def tell(color: Color) -> Counted:
+        def tell(color: Color) -> CountedUntil:
             found = [row for row in rows if row["bluegreen"] == color]
             if len(found) > 1:
                 refuse(f"{len(found)} rows, wanted one")
             if not found or not found[0].get("latest"):
                 refuse(EMPTY)
             at = datetime.fromtimestamp(float(found[0]["latest"]), UTC)
-            return counted(found[0]["requests"] if self.section.requests else None, found[0]["errors"], at)
+            return count_until(found[0]["requests"] if self.section.requests else None, found[0]["errors"], at)
 
         return each(colors, tell)

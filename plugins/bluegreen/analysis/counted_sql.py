@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bluegreen.analysis.counted import EMPTY, Counted, Told, count_of, counted, each, refuse
+from bluegreen.analysis.counted import EMPTY, CountedUntil, Told, count_of, count_until, each, refuse
 from bluegreen.analysis.counted_thread import ThreadCounts
 from bluegreen.catalog.sources import SqlCounts
 from bluegreen.core.colors import Color
@@ -47,7 +47,7 @@ class SqlCountSource(ThreadCounts[SqlCounts]):
         """See ``ThreadCounts``."""
         return each(colors, lambda color: self._one(client, color, since, until))
 
-    def _one(self, engine: Any, color: Color, since: datetime, until: datetime) -> Counted:
+    def _one(self, engine: Any, color: Color, since: datetime, until: datetime) -> CountedUntil:
         from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError  # noqa: PLC0415
 
         try:
@@ -78,7 +78,7 @@ class SqlCountSource(ThreadCounts[SqlCounts]):
             found = connection.execute(asked, {name: values[name] for name in ("color", *times)})
             return [dict(row) for row in found.mappings().fetchmany(2)]
 
-    def _counted(self, row: Mapping[str, Any], until: datetime) -> Counted:
+    def _counted(self, row: Mapping[str, Any], until: datetime) -> CountedUntil:
         if missing := [name for name in ("requests", "errors") if name not in row]:
             refuse(f"the row has no column {' and '.join(missing)}, it has {', '.join(row)}", query=True)
         if row["requests"] is None or row.get("latest", until) is None:
@@ -86,7 +86,7 @@ class SqlCountSource(ThreadCounts[SqlCounts]):
         requests, errors = (_plain(row[name]) for name in ("requests", "errors"))
         if "latest" not in row and count_of(requests, "requests") == 0:
             refuse(EMPTY)
-        return counted(requests, 0 if errors is None else errors, _time(row.get("latest", until)))
+        return count_until(requests, 0 if errors is None else errors, _time(row.get("latest", until)))
 
 
 def _plain(value: Any) -> Any:

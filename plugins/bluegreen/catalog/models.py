@@ -17,7 +17,7 @@ from bluegreen.catalog.alerts import Notify
 from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
-from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
+from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.catalog.sources import Sources
 from bluegreen.core.colors import Color
@@ -217,7 +217,7 @@ class Release(Section):
     canary: tuple[CanaryStep, ...] = Field((CanaryStep(),), description="growing shares; empty for none")
     watch: Duration = Field(timedelta(minutes=5), description="after the full switch")
     rules: tuple[Rule, ...] = Field(
-        (ThresholdRule(type="threshold", metric="error_rate", max=5),),
+        (SequentialRule(type="sequential"), ThresholdRule(type="threshold", metric="error_rate", max=5)),
         min_length=1,
         description="what every watch holds",
     )
@@ -313,9 +313,8 @@ class Service(Section):
     @field_validator("release")
     @classmethod
     def _rules_have_evidence(cls, release: Release, others: ValidationInfo) -> Release:
-        asking = any(isinstance(rule, PrometheusRule) for rule in release.rules)
-        if asking and others.data.get("evidence", ...) is None:
-            raise ValueError("a rule of type prometheus has nothing to ask: add evidence: {type: prometheus, url: …}")
+        if "evidence" in others.data and "sources" in others.data:  # else they are wrong themselves, which is told
+            check_rules(release.rules, others.data["evidence"], [source.name for source in others.data["sources"]])
         return release
 
     @field_validator("release")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bluegreen.catalog.durations import Duration
-from bluegreen.catalog.evidence import COLOR
+from bluegreen.catalog.evidence import COLOR, ROUTER
 from bluegreen.catalog.section import ConnectionId, Section, Url
 
 SINCE, UNTIL = "$since", "$until"
@@ -248,6 +248,8 @@ def _sources_differ(sources: tuple[EvidenceSource, ...]) -> tuple[EvidenceSource
     names = [source.name for source in sources]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"source names must differ, found {', '.join(twice)} twice: give each a name")
+    if ROUTER in names:
+        raise ValueError(f"{ROUTER} is how rules call the router itself: give the source another name")
     return sources
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from bluegreen.analysis.counted import counted, counting
+from bluegreen.analysis.counted import count_until, counting
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed, NoNumber, QueryRefused, SecretMissing, SecretPending
 from bluegreen.core.ports import Credentials
@@ -31,7 +31,7 @@ class Slow:
     async def __call__(self, colors, since, until):
         self.asked.append((colors, until))
         await self.go.wait()
-        return {color: counted(100, 1, until) for color in colors}
+        return {color: count_until(100, 1, until) for color in colors}
 
     def opened(self, *, at_once=True):
         return counting(self, timedelta(minutes=1), str, at_once=at_once)

@@ -22,9 +22,10 @@ METRIC = {"namespace": "n", "metric": "m", "dimensions": {"group": "$color"}}
 CLOUDWATCH = {"type": "cloudwatch", "region": "eu-west-1", "requests": METRIC, "errors": METRIC}
 
 
-def loaded(folder, *sources):
-    file = folder / "shop.yaml"
-    file.write_text(yaml.safe_dump(yaml.safe_load(GOOD) | {"sources": list(sources)}))
+def loaded(folder, *sources, rules=None):
+    file, good = folder / "shop.yaml", yaml.safe_load(GOOD)
+    release = good.get("release", {}) | ({"rules": rules} if rules else {})
+    file.write_text(yaml.safe_dump(good | {"sources": list(sources), "release": release}))
     return load_file(file)
 
 
@@ -36,6 +37,33 @@ def test_a_source_is_called_by_its_type_or_its_name(tmp_path):
 
 def test_a_service_has_none_by_default(tmp_path):
     assert loaded(tmp_path).sources == ()
+
+
+RULE = {"type": "sequential", "source": "prometheus"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (
+            {"source": "prometeus"},
+            "no source is called prometeus: allowed are router, prometheus; or add it to sources",
+        ),
+        (
+            {"type": "compared", "metric": "latency_ms"},
+            "latency_ms is told by the router only, found source prometheus",
+        ),
+    ],
+)
+def test_a_rule_names_one_that_can_tell_it(tmp_path, rule, says):
+    with pytest.raises(CatalogError) as error:
+        loaded(tmp_path, PROMETHEUS, rules=[RULE | rule])
+    assert says in str(error.value)
+
+
+def test_a_rule_names_a_source_of_the_service(tmp_path):
+    assert loaded(tmp_path, PROMETHEUS, rules=[RULE]).release.rules[0].source == "prometheus"
+    assert loaded(tmp_path, PROMETHEUS, rules=[{"type": "sequential"}]).release.rules[0].source == "router"
 
 
 def test_every_kind_has_a_class():
@@ -61,6 +89,7 @@ def test_the_triggerer_hears_of_each_connection(tmp_path):
         ([{**SQL, "query": "SELECT :color"}], "it does not say :since; :color, :since and :until are bound"),
         ([{**SQL, "query": "SELECT '$color'"}], "it does not say :color and :since"),
         ([{**CLOUDWATCH, "errors": {**METRIC, "dimensions": {"a": "b"}}}], "it does not say $color"),
+        ([{**LOKI, "name": "router"}], "router is how rules call the router itself: give the source another name"),
         ([{"type": "promtheus"}], "sources[0].type: found 'promtheus', allowed cloudwatch, datadog, elasticsearch, graphite"),
         ([{**PROMETHEUS, "tenat": "a"}], "unknown key 'tenat'; did you mean 'tenant'?"),
         ([{**PROMETHEUS, "url": "http://me:hunter2@prometheus"}], "a secret in a service file; secrets only by connection id"),
