@@ -158,6 +158,9 @@ class SequentialRule(Section):
     type: Literal["sequential"]
     metric: Literal["error_rate"] = "error_rate"
     source: CountedBy = ROUTER
+    worse: Literal["more", "fewer"] = Field(
+        "more", description="fewer: what the source counts as errors is something good, as orders or fast requests are"
+    )
     tolerance: float = Field(
         1.0, ge=1, le=100, allow_inf_nan=False, description="times the old color's rate that are as good as the same"
     )
@@ -168,7 +171,8 @@ class SequentialRule(Section):
     @property
     def says(self) -> str:
         """How logs call it, with its bound."""
-        return f"{self.metric}{by(self)} by sequential test"
+        what = self.metric if self.worse == "more" else "fewer"
+        return f"{what}{by(self)} by sequential test"
 
 
 CountRule = ThresholdRule | ComparedRule | SequentialRule
@@ -209,5 +213,7 @@ def check_rules(rules: Iterable[Rule], evidence: Evidence | None, sources: Itera
     for rule in counted(rules):
         if rule.source not in known:
             raise ValueError(f"no source is called {rule.source}: allowed are {', '.join(known)}; or add it to sources")
+        if isinstance(rule, SequentialRule) and rule.worse == "fewer" and rule.source == ROUTER:
+            raise ValueError("worse: fewer is of what a source counts, and the router counts errors: name a source")
         if rule.metric == "latency_ms" and rule.source != ROUTER:
             raise ValueError(f"latency_ms is told by the router only, found source {rule.source}: take source out")
