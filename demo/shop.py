@@ -135,7 +135,10 @@ class Shop:
             "release": {
                 "canary": [{"share": 10, "watch": f"{int(self.canary * 1000)}ms"}],
                 "watch": f"{int(self.watch * 1000)}ms",
-                "rules": [{"type": "threshold", "metric": "error_rate", "max": 5, "min_requests": 20}],
+                "rules": [
+                    {"type": "sequential"},
+                    {"type": "threshold", "metric": "error_rate", "max": 5, "min_requests": 20},
+                ],
             }
             | self.more,
         }

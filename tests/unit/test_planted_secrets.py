@@ -25,7 +25,8 @@ from tests.rigs.sshd import Sshd, missing_sshd
 from tests.rigs.webhook import Webhook
 
 HOOKS = {"hook": "webhook", "chat": "apprise", "mail": "apprise", "pager": "pagerduty", "genie": "opsgenie"}
-PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", "mark", *HOOKS)}
+PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", "mark", "dog", *HOOKS)}
+BY_DATADOG = {"type": "sequential", "source": "datadog"}
 
 
 @pytest.fixture
@@ -70,7 +71,10 @@ def service(tmp_path, sshd, monkeypatch):
                 },
                 "smoke": [{"path": "/"}],
                 "evidence": {"type": "prometheus", "url": answers.url, "connection": "metrics", "labels": {"c": "$color"}},
-                "release": {"rules": [{"type": "prometheus", "metric": "error_rate", "max": 5}], "restore_within": "1s"},
+                "sources": [
+                    {"type": "datadog", "url": answers.url, "connection": "dog", "requests": "$color", "errors": "$color"}
+                ],
+                "release": {"rules": [{"type": "prometheus", "metric": "error_rate", "max": 5}, BY_DATADOG], "restore_within": "1s"},
                 "notify": {
                     "webhook": "hook",
                     "channels": [{"connection": c, "kind": kind} for c, kind in HOOKS.items() if c != "hook"],
@@ -91,7 +95,7 @@ def service(tmp_path, sshd, monkeypatch):
                 "login": "root",
                 "host": host,
                 "password": urls.get(name, secret),
-                "extra": {"private_key_passphrase": secret},
+                "extra": {"private_key_passphrase": secret, "api_key": secret, "app_key": secret},
             }
             monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(told))
         yield load_file(tmp_path / "services" / "shop.yaml")
@@ -137,6 +141,7 @@ def test_no_planted_secret_is_to_be_read_anywhere(service, tmp_path, caplog, cap
     assert "token=***" in found["deploy"]
     assert "broken connection" in found["proof"]
     assert "Prometheus gives no answer" in found["rules"]
+    assert "HTTP 500" in found["rules"]
     for name, kind in HOOKS.items():
         assert f"{kind} {name} was not told: " in found["log"]
     assert "marker grafana (restore): not taken: it answered 500" in found["log"]

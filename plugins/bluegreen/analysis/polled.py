@@ -1,7 +1,7 @@
 """
 Rules that ask somebody, each at the source's own pace: the latest answers, and what they say.
 
-Each rule is asked by an asyncio task of its own, so that a slow answer holds up no other rule, no sample and no lease.
+Each rule is asked by itself, so that a slow answer holds up no other rule, no sample and no lease.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from bluegreen.analysis.judgement import Judgement, State
+from bluegreen.analysis.pace import PATIENCE, Latest, keep_asking
 from bluegreen.catalog.evidence import PrometheusRule
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import BlueGreenError, NoNumber, QueryRefused
 
-PATIENCE = 3
-"""Questions in a row without a number before it counts: one answer that is lost on its way is no missing data."""
 _UNITS = {"error_rate": " %", "p99_ms": " ms"}
 
 
@@ -52,23 +52,6 @@ class Source(Protocol):
         ...
 
 
-@dataclass
-class Latest:
-    """
-    What one rule was last told.
-
-    :param value: the latest number
-    :param missing: why the answers after it were none
-    :param in_row: how many those are
-    :param asked: somebody has answered, or has not in time
-    """
-
-    value: float | None = None
-    missing: str = "nothing was told yet"
-    in_row: int = 0
-    asked: bool = False
-
-
 class Polled:
     """
     The rules of one watch that ask somebody.
@@ -81,7 +64,7 @@ class Polled:
         self, source: Source, rules: Sequence[PrometheusRule], color: Color, elapsed: Callable[[], float]
     ) -> None:
         self._source, self._color, self._elapsed = source, color, elapsed
-        self._latest = [(rule, Latest()) for rule in rules]
+        self._latest = [(rule, Latest[float]()) for rule in rules]
 
     @property
     def complete(self) -> bool:
@@ -90,32 +73,17 @@ class Polled:
 
     async def poll(self) -> None:
         """Ask again and again, until cancelled; whatever goes wrong is missing data."""
-        while True:
-            try:
-                async with self._source.opened() as ask, asyncio.TaskGroup() as each:
-                    for rule, latest in self._latest:
-                        each.create_task(self._poll_one(ask, rule, latest))
-            except Exception as error:  # noqa: BLE001 - it could not even begin: a secret, a certificate
-                for _, latest in self._latest:
-                    _miss(latest, error)
-                await asyncio.sleep(self._source.interval.total_seconds())
+        questions = [(latest, partial(self._ask, rule)) for rule, latest in self._latest]
+        await keep_asking(self._source.opened, questions, self._source.interval)
 
-    async def _poll_one(self, ask: Ask, rule: PrometheusRule, latest: Latest) -> None:
-        clock, interval = asyncio.get_running_loop().time, self._source.interval.total_seconds()
-        while True:
-            begun = clock()
-            try:
-                latest.value = await ask(rule, self._color, self._elapsed())
-                latest.asked, latest.in_row = True, 0
-            except Exception as error:  # noqa: BLE001 - an answer that nobody thought of must not end the watch
-                _miss(latest, error)
-            await asyncio.sleep(max(0.0, begun + interval - clock()))
+    async def _ask(self, rule: PrometheusRule, ask: Ask) -> float:
+        return await ask(rule, self._color, self._elapsed())
 
     def judgements(self) -> list[Judgement]:
         """Hold each rule against its latest answer."""
         return [self._judge(rule, latest) for rule, latest in self._latest]
 
-    def _judge(self, rule: PrometheusRule, latest: Latest) -> Judgement:
+    def _judge(self, rule: PrometheusRule, latest: Latest[float]) -> Judgement:
         if latest.value is not None and latest.in_row < PATIENCE:
             return bounded(rule, latest.value)
         # A window that has only begun holds too little of anything.
@@ -123,11 +91,6 @@ class Polled:
         fail = State.BROKEN if fails else State.NO_DATA
         state = {"fail": fail, "hold": State.NO_DATA, "ignore": State.KEPT}[rule.no_data]
         return Judgement(state, f"{rule.says}: no data: {latest.missing}", {"rule": rule.says, "value": None})
-
-
-def _miss(latest: Latest, error: Exception) -> None:
-    latest.asked, latest.in_row = True, latest.in_row + 1
-    latest.missing = str(error) if isinstance(error, BlueGreenError) else f"{type(error).__name__}: {error}"
 
 
 def bounded(rule: PrometheusRule, value: float) -> Judgement:
@@ -146,20 +109,20 @@ def bounded(rule: PrometheusRule, value: float) -> Judgement:
 @dataclass(frozen=True)
 class Tried:
     """
-    One rule, asked once.
+    One question, asked once.
 
-    :param rule: the rule
-    :param value: its number
+    :param says: the rule or source whose it is, as logs call it
+    :param value: the number
     :param error: why there is none
     """
 
-    rule: PrometheusRule
+    says: str
     value: float | None = None
     error: BlueGreenError | None = None
 
     @property
     def refused(self) -> bool:
-        """The source does not understand the rule."""
+        """The source does not understand the question."""
         return isinstance(self.error, QueryRefused)
 
 
@@ -168,15 +131,15 @@ def try_once(source: Source, rules: Sequence[PrometheusRule], color: Color) -> l
 
     async def one(ask: Ask, rule: PrometheusRule) -> Tried:
         try:
-            return Tried(rule, await ask(rule, color, rule.window.total_seconds()))
+            return Tried(rule.says, await ask(rule, color, rule.window.total_seconds()))
         except NoNumber as error:
-            return Tried(rule, error=error)
+            return Tried(rule.says, error=error)
 
     async def all_of_them() -> list[Tried]:
         try:
             async with source.opened() as ask:
                 return await asyncio.gather(*(one(ask, rule) for rule in rules))
         except BlueGreenError as error:
-            return [Tried(rule, error=error) for rule in rules]
+            return [Tried(rule.says, error=error) for rule in rules]
 
     return asyncio.run(all_of_them())

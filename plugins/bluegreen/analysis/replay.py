@@ -15,13 +15,49 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from bluegreen.analysis.judgement import Judgement, State
-from bluegreen.analysis.series import Counted, Row, Series
+from bluegreen.analysis.series import Counted, Row, Series, Stream
 from bluegreen.analysis.verdict import CountRules, together
 from bluegreen.catalog.evidence import CountRule, Rule, counted
 from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Verdict
 
 _RULE: TypeAdapter[CountRule] = TypeAdapter(CountRule)
+
+
+class Source(BaseModel):
+    """
+    What one of those who count beside the router told.
+
+    :param rows: ``Row.as_json`` each
+    :param past: the old color's counts before
+    :param missing: why it told nothing at the end
+    :param waiting: it might have told something yet
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: tuple[tuple[Any, ...], ...]
+    past: Mapping[str, Any] | None = None
+    missing: str = ""
+    waiting: bool = False
+
+    @classmethod
+    def of(cls, stream: Stream) -> Source:
+        """Write what it told."""
+        rows = tuple(tuple(row.as_json()) for row in stream.series.rows)
+        past = asdict(stream.past) if stream.past else None
+        return cls(rows=rows, past=past, missing=stream.missing, waiting=stream.waiting)
+
+    def stream(self) -> Stream:
+        """
+        Read it again.
+
+        :raises ValueError: it has no rows, or no such
+        """
+        if not self.rows:
+            raise ValueError("the record has no rows")
+        series = Series({}, rows=[Row.of_json(row) for row in self.rows])
+        return Stream(series, Counted(**self.past) if self.past else None, self.missing, self.waiting)
 
 
 class Record(BaseModel):
@@ -34,6 +70,7 @@ class Record(BaseModel):
     :param past: the old color's counts before, for a watch after the full switch
     :param ended: the watch's time was over
     :param rows: ``Row.as_json`` each
+    :param sources: the same of those who count beside the router, by name
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,20 +81,30 @@ class Record(BaseModel):
     past: Mapping[str, Any] | None
     ended: bool
     rows: tuple[tuple[Any, ...], ...]
+    sources: Mapping[str, Source] = {}
 
 
 def record(
-    rules: Sequence[Rule], false_alarms: float, past: Counted | None, series: Series, color: Color, *, ended: bool
+    rules: Sequence[Rule],
+    false_alarms: float,
+    router: Stream,
+    sources: Mapping[str, Stream],
+    color: Color,
+    *,
+    ended: bool,
 ) -> dict[str, Any]:
     """Write a watch's evidence as JSON."""
-    return {
-        "color": str(color),
-        "rules": [rule.model_dump(mode="json") for rule in counted(rules)],
-        "false_alarms": false_alarms,
-        "past": asdict(past) if past else None,
-        "ended": ended,
-        "rows": [row.as_json() for row in series.rows],
-    }
+    own = Source.of(router)
+    found = Record(
+        color=color,
+        rules=tuple(rule.model_dump(mode="json") for rule in counted(rules)),
+        false_alarms=false_alarms,
+        past=own.past,
+        ended=ended,
+        rows=own.rows,
+        sources={name: Source.of(stream) for name, stream in sources.items()},
+    )
+    return found.model_dump(mode="json")
 
 
 def replay(told: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> tuple[Verdict, float]:
@@ -71,11 +118,9 @@ def replay(told: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> tupl
     """
     found = Record.model_validate(told)
     rules = [_RULE.validate_python(dict(rule)) for rule in found.rules]
-    counting = CountRules(rules, found.false_alarms, Counted(**found.past) if found.past else None)
-    series = Series({}, rows=[Row.of_json(row) for row in found.rows])
-    if not series.rows:
-        raise ValueError("the record has no rows")
-    own = counting.judgements(series, found.color)
+    router = Source(rows=found.rows, past=found.past).stream()
+    series, sources = router.series, {name: source.stream() for name, source in found.sources.items()}
+    own = CountRules(rules, found.false_alarms, router.past).judgements(series, found.color, sources)
     # The first one tells whether both colors serve; what follows the counts' own was asked of somebody else.
     first, *others = (_told(one) for one in judged)
     numbers: dict[str, object] = {"colors": series.totals(), "gaps": []}

@@ -10,6 +10,9 @@ place of their Beta prior: it is one-sided, and the share may change from stretc
 After the full switch nothing serves beside the new color. Its past is the old color's counts since the release began:
 half of alpha pays for an upper bound of the old error rate (Chernoff's, in Kullback and Leibler's form), the other half
 for the same mixture test of the new color's errors against that bound.
+
+Where fewer is worse, what is counted is something good: orders, or requests that were fast. Its mixture has the same ratios
+turned over, and beside them those of the requests without it, for good things that are rare and for such as are the rule.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from bluegreen.core.colors import Color
 
 RATIOS = (1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 200.0)
 """How many times as often a bad version may fail; each has the same weight in the mixture."""
+_FEWER = tuple(1 / ratio for ratio in RATIOS)
 _MOST = 0.999
 
 
@@ -103,7 +107,7 @@ class Sequential:
     rule: SequentialRule
     alpha: float
     past: Counted | None = None
-    _logs: list[float] = field(default_factory=lambda: [0.0] * len(RATIOS))
+    _logs: list[float] = field(default_factory=list)
     _judged: int = 0
     _thinned: int = 0
 
@@ -139,29 +143,59 @@ class Sequential:
     def _old(self, old: Counted) -> str:
         where = "before" if self.past else "beside it"
         many = f"{self.rule.tolerance:g} times " if self.rule.tolerance != 1 else ""
+        if self._fewer:
+            part = f" / {self.rule.tolerance:g}" if many else ""
+            return f"at least {_rate(old)}{part} of {old.requests} {where}"
         return f"at most {many}{_rate(old)} of {old.requests} {where}"
+
+    @property
+    def _fewer(self) -> bool:
+        return self.rule.worse == "fewer"
 
     def _weigh(self, series: Series, color: Color) -> tuple[float, float]:
         """Return the logarithms of the evidence and of what it must not reach."""
         if self.past is None:
             return mixed(self._beside(series, color)), math.log(1 / self.alpha)
-        new = series.counted(color)
-        return mixed(against(self._tolerated, new.requests, new.errors)), math.log(2 / self.alpha)
+        new, tolerance = series.counted(color), self.rule.tolerance
+        if not self._fewer:
+            logs = against(min(tolerance * self._most_bad, _MOST), new.requests, new.errors)
+        else:
+            logs = against(max((1 - self._most_bad) / tolerance, 1 - _MOST), new.requests, new.errors, _FEWER)
+            if tolerance == 1:
+                logs += against(self._most_bad, new.requests, new.requests - new.errors)
+        return mixed(logs), math.log(2 / self.alpha)
 
     @cached_property
-    def _tolerated(self) -> float:
-        """The error rate that the past excuses; it stays the same, and is looked for once."""
+    def _most_bad(self) -> float:
+        """The share of bad requests that the past excuses; it stays the same, and is looked for once."""
         assert self.past is not None  # noqa: S101 - for mypy: asked only where there is one
-        return min(self.rule.tolerance * upper_bound(self.past, self.alpha / 2), _MOST)
+        bad = without(self.past) if self._fewer else self.past
+        return min(upper_bound(bad, self.alpha / 2), _MOST)
 
     def _beside(self, series: Series, color: Color) -> list[float]:
         """Add the rows that are new; all of them anew where old ones were thinned out, so that the rows alone decide."""
         if self._thinned != series.thinned:
-            self._logs, self._judged, self._thinned = [0.0] * len(RATIOS), 0, series.thinned
+            self._logs, self._judged, self._thinned = [], 0, series.thinned
         late = series.rows[max(0, self._judged - 1) :]
-        self._logs = [a + b for a, b in zip(self._logs, beside(late, color, self.rule.tolerance), strict=True)]
+        found = self._families(late, color)
+        self._logs = [a + b for a, b in zip(self._logs or [0.0] * len(found), found, strict=True)]
         self._judged = len(series.rows)
         return self._logs
+
+    def _families(self, rows: Sequence[Row], color: Color) -> list[float]:
+        tolerance = self.rule.tolerance
+        if not self._fewer:
+            return beside(rows, color, tolerance)
+        found = beside(rows, color, 1 / tolerance, _FEWER)
+        if tolerance == 1:  # for another one the others' share is no multiple of the old color's
+            others = [Row(row.at, {c: without(counted) for c, counted in row.colors.items()}) for row in rows]
+            found += beside(others, color, 1.0)
+        return found
+
+
+def without(counted: Counted) -> Counted:
+    """Return the same requests, and as errors those that were none."""
+    return Counted(counted.requests, counted.requests - counted.errors)
 
 
 def _rate(counted: Counted) -> str:

@@ -93,11 +93,19 @@ class Series:
         :param counters: cumulative counts of every node that answered
         """
         before = self.rows[-1]
-        if at - before.at > GAP:
-            self._gap(f"nothing was sampled for {at - before.at:.0f} s before {at:.0f} s")
         for missing in sorted({node for node, _ in self._last} - set(counters)):
-            self._gap(f"{missing} gave no counts at {at:.0f} s")
-        row = Row(at, {color: self._grown(before.colors[color], color, counters, at) for color in Color})
+            self.note_gap(f"{missing} gave no counts at {at:.0f} s")
+        self.put(Row(at, {color: self._grown(before.colors[color], color, counters, at) for color in Color}))
+
+    def put(self, row: Row, longest: float = GAP) -> None:
+        """
+        Add a row.
+
+        :param longest: seconds after the row before it that are no gap yet
+        """
+        before = self.rows[-1]
+        if row.at - before.at > longest:
+            self.note_gap(f"nothing was sampled for {row.at - before.at:.0f} s before {row.at:.0f} s")
         if before.at < self.warm_up:
             # The evidence begins with the first sample after it, or with the last one before: nothing in between counts.
             self.rows = [row]
@@ -131,6 +139,11 @@ class Series:
         counts = {color: self.counted(color) for color in Color}
         return {str(color): {"requests": c.requests, "errors": c.errors} for color, c in counts.items()}
 
+    def note_gap(self, text: str) -> None:
+        """Note that something is missing; the first 50 are kept."""
+        if len(self.gaps) < 50:
+            self.gaps.append(text)
+
     def _grown(self, past: Counted, color: Color, counters: NodeCounters, at: float) -> Counted:
         requests, errors = past.requests, past.errors
         for node, colors in counters.items():
@@ -141,15 +154,27 @@ class Series:
             self._last[node, color] = now
             if before is None or now.requests < before.requests or now.errors < before.errors:
                 # A new process counts from 0: what it counted before is not known, so nothing is.
-                self._gap(f"{node} began its counts anew at {at:.0f} s")
+                self.note_gap(f"{node} began its counts anew at {at:.0f} s")
                 continue
             requests += now.requests - before.requests
             errors += now.errors - before.errors
         return Counted(requests, errors, _slowest(colors[color] for colors in counters.values() if color in colors))
 
-    def _gap(self, text: str) -> None:
-        if len(self.gaps) < 50:
-            self.gaps.append(text)
+
+@dataclass(frozen=True)
+class Stream:
+    """
+    What one of those who count has told in a watch.
+
+    :param past: the old color's counts before; None while it serves beside the new one
+    :param missing: why it tells nothing now; empty while it does
+    :param waiting: it may tell something yet
+    """
+
+    series: Series
+    past: Counted | None = None
+    missing: str = ""
+    waiting: bool = False
 
 
 def _slowest(counters: Iterable[Counters]) -> float | None:

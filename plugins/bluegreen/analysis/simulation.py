@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bluegreen.analysis.series import Counted, Series
@@ -16,6 +16,7 @@ from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Counters, NodeCounters, Outlook
 
 NEW, OLD = Color.GREEN, Color.BLUE
+_FEW = 30
 
 
 @dataclass(frozen=True)
@@ -78,32 +79,85 @@ def simulate(made: Callable[[], Judge], traffic: Traffic, runs: int, seed: int =
     :param made: makes what judges one watch
     :param runs: how many watches
     """
+    return compare({"": made}, traffic, runs, seed)[""]
+
+
+def compare(
+    made: Mapping[str, Callable[[], Judge]], traffic: Traffic, runs: int, seed: int = 1
+) -> dict[str, Detection]:
+    """
+    Let several judges watch the same drawn traffic, many times.
+
+    :param made: by name, makes what judges one watch
+    :param runs: how many watches of each
+    """
     drawn = random.Random(seed)  # noqa: S311 - drawn to be drawn again, not to be kept secret
-    ends = [_one(made(), traffic, drawn) for _ in range(runs)]
-    stopped = [at for says, at, _ in ends if says is Outlook.UNHEALTHY]
+    steps = round(traffic.seconds / traffic.interval)
+    ends = [
+        follow({name: make() for name, make in made.items()}, _samples(traffic, steps, drawn), steps * traffic.interval)
+        for _ in range(runs)
+    ]
+    return {name: detection([end[name] for end in ends]) for name in made}
+
+
+@dataclass(frozen=True)
+class End:
+    """
+    How one watch ended.
+
+    :param at: seconds since it began
+    :param harmed: failed requests of the new color until then
+    """
+
+    says: Outlook
+    at: float
+    harmed: int
+
+
+def detection(ends: Sequence[End]) -> Detection:
+    """Return what came of these watches; there is at least one."""
+    stopped = [end.at for end in ends if end.says is Outlook.UNHEALTHY]
     return Detection(
-        stopped=len(stopped) / runs,
-        unknown=sum(says is Outlook.UNKNOWN for says, _, _ in ends) / runs,
+        stopped=len(stopped) / len(ends),
+        unknown=sum(end.says is Outlook.UNKNOWN for end in ends) / len(ends),
         detected_s_p50=statistics.median(stopped) if stopped else None,
-        harmed_mean=statistics.fmean(harmed for _, _, harmed in ends),
+        harmed_mean=statistics.fmean(end.harmed for end in ends),
     )
 
 
-def _one(judge: Judge, traffic: Traffic, drawn: random.Random) -> tuple[Outlook, float, int]:
+def follow(
+    judges: Mapping[str, Judge], samples: Iterable[tuple[float, NodeCounters]], seconds: float
+) -> dict[str, End]:
+    """
+    Let each judge watch the same samples until it says unhealthy, or to the end.
+
+    :param samples: seconds and counters; the first are those that the watch begins with
+    :param seconds: the last sample's
+    """
+    ends: dict[str, End] = {}
+    left, each = dict(judges), iter(samples)
+    series = Series(next(each)[1])
+    for at, counters in each:
+        series.add(at, counters)
+        for name, judge in list(left.items()):
+            ends[name] = End(judge(series, at >= seconds), at, series.counted(NEW).errors)
+            if ends[name].says is Outlook.UNHEALTHY:
+                del left[name]
+        if not left:
+            break
+    return ends
+
+
+def _samples(traffic: Traffic, steps: int, drawn: random.Random) -> Iterator[tuple[float, NodeCounters]]:
     totals = dict.fromkeys(Color, (0, 0))
-    series = Series(_counters(totals))
-    steps = round(traffic.seconds / traffic.interval)
+    yield 0.0, _counters(totals)
     rates = {NEW: (traffic.share, traffic.candidate), OLD: (1 - traffic.share, traffic.baseline)}
     for step in range(1, steps + 1):
         for color, (share, rate) in rates.items():
             requests = poisson(drawn, traffic.rps * share * traffic.interval)
             before = totals[color]
             totals[color] = (before[0] + requests, before[1] + binomial(drawn, requests, rate))
-        series.add(step * traffic.interval, _counters(totals))
-        says = judge(series, step == steps)
-        if says is Outlook.UNHEALTHY:
-            return says, step * traffic.interval, totals[NEW][1]
-    return says, traffic.seconds, totals[NEW][1]
+        yield step * traffic.interval, _counters(totals)
 
 
 def _counters(totals: dict[Color, tuple[int, int]]) -> NodeCounters:
@@ -125,8 +179,15 @@ def binomial(drawn: random.Random, n: int, p: float) -> int:
 
 
 def poisson(drawn: random.Random, mean: float) -> int:
-    """Draw a count by the exponential gaps between arrivals (Knuth's way)."""
+    """Draw a count by the exponential gaps between arrivals (Knuth's way), many gaps at once where there are many."""
     found, at = 0, 0.0
+    while mean > _FEW:
+        # After Ahrens and Dieter: when does the arrival come that is a little before the last one?
+        jumped = int(mean * 7 / 8)
+        came = drawn.gammavariate(jumped, 1.0)
+        if came > mean:  # too late: those before it are spread evenly until then
+            return found + jumped - 1 - binomial(drawn, jumped - 1, 1 - mean / came)
+        found, mean = found + jumped, mean - came
     while True:
         at -= math.log(1 - drawn.random())
         if at > mean:

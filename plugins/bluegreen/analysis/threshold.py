@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bluegreen.analysis.judgement import Judgement, State, no_data
 from bluegreen.analysis.series import Series
-from bluegreen.catalog.evidence import ThresholdRule
+from bluegreen.catalog.evidence import ThresholdRule, by
 from bluegreen.core.colors import Color
 
 
@@ -23,5 +23,5 @@ def judge(rule: ThresholdRule, series: Series, color: Color) -> Judgement:
     if value is None:
         return Judgement(State.NO_DATA, f"{rule.metric}: no node tells it", numbers)
     unit = "%" if rule.metric == "error_rate" else "ms"
-    text = f"{rule.metric} {value:.2f} {unit} of {requests} requests in {seconds:.0f} s, at most {rule.max:g} {unit}"
+    text = f"{rule.metric}{by(rule)} {value:.2f} {unit} of {requests} requests in {seconds:.0f} s, at most {rule.max:g} {unit}"
     return Judgement(State.BROKEN if value > rule.max else State.KEPT, text, numbers | {rule.metric: round(value, 3)})

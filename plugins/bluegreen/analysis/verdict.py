@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bluegreen.analysis.compared import compare
-from bluegreen.analysis.judgement import Judgement, State
+from bluegreen.analysis.judgement import Judgement, State, no_data
 from bluegreen.analysis.polled import Polled
 from bluegreen.analysis.sequential import Sequential
-from bluegreen.analysis.series import Counted, Series
+from bluegreen.analysis.series import Counted, Series, Stream
 from bluegreen.analysis.serving import Serving
 from bluegreen.analysis.threshold import judge
 from bluegreen.catalog.evidence import ComparedRule, CountRule, Rule, SequentialRule, asked, counted
@@ -16,36 +16,44 @@ from bluegreen.core.colors import Color
 from bluegreen.core.evidence import Outlook, Verdict
 
 FALSE_ALARMS = 0.01
+Streams = Mapping[str, Stream]
 
 
 class CountRules:
     """
-    The rules of one watch that are held against the router's counters.
+    The rules of one watch that are held against counts, the router's or a source's.
 
     :param false_alarms: what the sequential rules may put back wrongly over the whole watch, all together; each gets
         an equal part of it (Bonferroni), so that the sum holds whatever their evidence has in common
-    :param past: the old color's counts before; None while it serves beside the new one
+    :param past: the old color's counts before, by the router; None while it serves beside the new one
     """
 
     def __init__(self, rules: Sequence[Rule], false_alarms: float = FALSE_ALARMS, past: Counted | None = None) -> None:
         self._rules, self._past = counted(rules), past
-        tests = [rule for rule in self._rules if isinstance(rule, SequentialRule)]
-        self._tests = {id(rule): Sequential(rule, false_alarms / len(tests), past) for rule in tests}
+        self._alpha = false_alarms / max(1, sum(isinstance(rule, SequentialRule) for rule in self._rules))
+        self._tests: dict[int, Sequential] = {}
 
-    def judgements(self, series: Series, color: Color) -> list[Judgement]:
+    def judgements(self, series: Series, color: Color, sources: Streams | None = None) -> list[Judgement]:
         """
         Hold each rule against the evidence so far.
 
+        :param series: the router's
         :param color: the new color
+        :param sources: what the others counted, by name
         """
-        return [self._judge(rule, series, color) for rule in self._rules]
+        router = Stream(series, self._past)
+        return [self._judge(rule, (sources or {}).get(rule.source, router), color) for rule in self._rules]
 
-    def _judge(self, rule: CountRule, series: Series, color: Color) -> Judgement:
+    def _judge(self, rule: CountRule, of: Stream, color: Color) -> Judgement:
+        if of.missing:
+            waits = Judgement(State.NO_DATA, f"{rule.says}: {of.missing}")
+            return waits if of.waiting else no_data(rule, f"no data: {of.missing}")
         if isinstance(rule, SequentialRule):
-            return self._tests[id(rule)].judge(series, color)
+            test = self._tests.setdefault(id(rule), Sequential(rule, self._alpha, of.past))
+            return test.judge(of.series, color)
         if isinstance(rule, ComparedRule):
-            return compare(rule, series, color, self._past)
-        return judge(rule, series, color)
+            return compare(rule, of.series, color, of.past)
+        return judge(rule, of.series, color)
 
 
 def verdict(
@@ -56,6 +64,7 @@ def verdict(
     *,
     ended: bool,
     polled: Polled | None = None,
+    sources: Streams | None = None,
     counting: CountRules | None = None,
 ) -> Verdict:
     """
@@ -63,14 +72,16 @@ def verdict(
 
     :param color: the new color
     :param polled: the latest answers to the rules that ask somebody
+    :param sources: what those who count beside the router have told, by name
     :param counting: what holds the other rules; made for this once where there is none
     :param ended: the watch's time is over
     :returns: unhealthy as soon as one rule is broken; healthy only at the end, when all are kept; unknown until then,
         and at the end where a rule has too little evidence
     """
-    judgements = [serving.judge(color), *(counting or CountRules(rules)).judgements(series, color)]
+    judgements = [serving.judge(color), *(counting or CountRules(rules)).judgements(series, color, sources)]
     judgements += polled.judgements() if polled else [_unasked(rule) for rule in asked(rules)]
-    return together(judgements, ended=ended, numbers={"colors": series.totals(), "gaps": series.gaps})
+    gaps = [*series.gaps, *(f"{name}: {gap}" for name, of in (sources or {}).items() for gap in of.series.gaps)]
+    return together(judgements, ended=ended, numbers={"colors": series.totals(), "gaps": gaps})
 
 
 def together(judgements: Sequence[Judgement], *, ended: bool, numbers: dict[str, object]) -> Verdict:

@@ -23,6 +23,10 @@ _LEAST = timedelta(milliseconds=100)
 MetricName = Annotated[str, Field(pattern=METRIC_NAME)]
 NoData = Literal["fail", "hold", "ignore"]
 HOLD = "hold: the watch goes on for release.extend, then a person is asked"
+ROUTER = "router"
+CountedBy = Annotated[
+    str, Field(min_length=1, description="who counts: the router, or the name of one of the service's sources")
+]
 TooFewRequests = Annotated[NoData, Field(description=f"too few requests: fail at once, ignore, or {HOLD}")]
 
 
@@ -60,10 +64,11 @@ Evidence = Annotated[Prometheus, Field(discriminator="type")]
 
 
 class ThresholdRule(Section):
-    """A bound on one number of the new color, from the router's own counters."""
+    """A bound on one number of the new color, of counts."""
 
     type: Literal["threshold"]
     metric: Literal["error_rate", "latency_ms"] = Field(description="per cent of requests; mean response time")
+    source: CountedBy = ROUTER
     max: float = Field(ge=0, allow_inf_nan=False)
     window: Duration = Field(
         timedelta(seconds=10), description="the latest stretch that is judged; longer where it has too few requests"
@@ -74,7 +79,7 @@ class ThresholdRule(Section):
     @property
     def says(self) -> str:
         """How logs call it, with its bound."""
-        return f"{self.metric} at most {self.max:g}"
+        return f"{self.metric}{by(self)} at most {self.max:g}"
 
 
 class PrometheusRule(Section):
@@ -128,6 +133,7 @@ class ComparedRule(Section):
     metric: Literal["error_rate", "latency_ms"] = Field(
         "error_rate", description="per cent of requests; mean response time, which has no past after the full switch"
     )
+    source: CountedBy = ROUTER
     max_ratio: float = Field(1.5, ge=1, allow_inf_nan=False, description="times the old color's number, at most")
     margin: float = Field(1.0, ge=0, allow_inf_nan=False, description="and this much above that, in % or ms")
     window: Duration = Field(
@@ -139,7 +145,7 @@ class ComparedRule(Section):
     @property
     def says(self) -> str:
         """How logs call it, with its bound."""
-        return f"{self.metric} at most {self.max_ratio:g} times the old color's + {self.margin:g}"
+        return f"{self.metric}{by(self)} at most {self.max_ratio:g} times the old color's + {self.margin:g}"
 
 
 class SequentialRule(Section):
@@ -151,6 +157,10 @@ class SequentialRule(Section):
 
     type: Literal["sequential"]
     metric: Literal["error_rate"] = "error_rate"
+    source: CountedBy = ROUTER
+    worse: Literal["more", "fewer"] = Field(
+        "more", description="fewer: what the source counts as errors is something good, as orders or fast requests are"
+    )
     tolerance: float = Field(
         1.0, ge=1, le=100, allow_inf_nan=False, description="times the old color's rate that are as good as the same"
     )
@@ -161,19 +171,49 @@ class SequentialRule(Section):
     @property
     def says(self) -> str:
         """How logs call it, with its bound."""
-        return f"{self.metric} by sequential test"
+        what = self.metric if self.worse == "more" else "fewer"
+        return f"{what}{by(self)} by sequential test"
 
 
 CountRule = ThresholdRule | ComparedRule | SequentialRule
-"""What is held against the router's own counters."""
+"""What is held against counts, the router's or a source's."""
 Rule = Annotated[ThresholdRule | ComparedRule | SequentialRule | PrometheusRule, Field(discriminator="type")]
 
 
+def by(rule: CountRule) -> str:
+    """Return who counts for a rule, as logs say it; nothing where it is the router."""
+    return "" if rule.source == ROUTER else f" by {rule.source}"
+
+
+def of_source(rules: Iterable[Rule], name: str) -> list[CountRule]:
+    """Return the rules that a source counts for."""
+    return [rule for rule in counted(rules) if rule.source == name]
+
+
 def counted(rules: Iterable[Rule]) -> list[CountRule]:
-    """Return the rules that are held against the router's own counters."""
+    """Return the rules that are held against counts."""
     return [rule for rule in rules if not isinstance(rule, PrometheusRule)]
 
 
 def asked(rules: Iterable[Rule]) -> list[PrometheusRule]:
     """Return the rules that somebody else is asked for."""
     return [rule for rule in rules if isinstance(rule, PrometheusRule)]
+
+
+def check_rules(rules: Iterable[Rule], evidence: Evidence | None, sources: Iterable[str]) -> None:
+    """
+    Hold each rule against who could tell it anything.
+
+    :param sources: names of those that count
+    :raises ValueError: nobody can
+    """
+    rules, known = list(rules), [ROUTER, *sources]
+    if asked(rules) and evidence is None:
+        raise ValueError("a rule of type prometheus has nothing to ask: add evidence: {type: prometheus, url: …}")
+    for rule in counted(rules):
+        if rule.source not in known:
+            raise ValueError(f"no source is called {rule.source}: allowed are {', '.join(known)}; or add it to sources")
+        if isinstance(rule, SequentialRule) and rule.worse == "fewer" and rule.source == ROUTER:
+            raise ValueError("worse: fewer is of what a source counts, and the router counts errors: name a source")
+        if rule.metric == "latency_ms" and rule.source != ROUTER:
+            raise ValueError(f"latency_ms is told by the router only, found source {rule.source}: take source out")

@@ -17,9 +17,10 @@ from bluegreen.catalog.alerts import Notify
 from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
-from bluegreen.catalog.evidence import Evidence, PrometheusRule, Rule, ThresholdRule
 from bluegreen.catalog.migrations import Migrations
+from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
+from bluegreen.catalog.sources import Sources
 from bluegreen.core.colors import Color
 
 SERVICE_NAME = r"^[a-z][a-z0-9-]{0,40}$"
@@ -217,7 +218,7 @@ class Release(Section):
     canary: tuple[CanaryStep, ...] = Field((CanaryStep(),), description="growing shares; empty for none")
     watch: Duration = Field(timedelta(minutes=5), description="after the full switch")
     rules: tuple[Rule, ...] = Field(
-        (ThresholdRule(type="threshold", metric="error_rate", max=5),),
+        (SequentialRule(type="sequential"), ThresholdRule(type="threshold", metric="error_rate", max=5)),
         min_length=1,
         description="what every watch holds",
     )
@@ -283,6 +284,7 @@ class Service(Section):
     smoke: tuple[SmokeTest, ...] = ()
     evidence: Evidence | None = None
     migrations: Migrations | None = None
+    sources: Sources = Field((), description="who else counts requests and errors by color")
     release: Release = Release()
     notify: Notify = Notify()
 
@@ -313,9 +315,8 @@ class Service(Section):
     @field_validator("release")
     @classmethod
     def _rules_have_evidence(cls, release: Release, others: ValidationInfo) -> Release:
-        asking = any(isinstance(rule, PrometheusRule) for rule in release.rules)
-        if asking and others.data.get("evidence", ...) is None:
-            raise ValueError("a rule of type prometheus has nothing to ask: add evidence: {type: prometheus, url: …}")
+        if "evidence" in others.data and "sources" in others.data:  # else they are wrong themselves, which is told
+            check_rules(release.rules, others.data["evidence"], [source.name for source in others.data["sources"]])
         return release
 
     @field_validator("release")

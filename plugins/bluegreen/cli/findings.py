@@ -42,7 +42,7 @@ def _without_a_number(ports: Ports, live: Color | None) -> list[Finding]:
     found: dict[str, Finding] = {}
     for tried in tried_rules(ports, color):
         if tried.error:
-            fact, where = f"no number for {color}: {tried.error}", f"release.rules: {tried.rule.says}"
+            fact, where = f"no number for {color}: {tried.error}", f"release.rules: {tried.says}"
             missing = Finding("no-number", "warning", where, fact, "a watch would hold to its end, and fail then")
             refused = Finding("bad-query", "error", where, fact, "mend its query: until then no release begins")
             # Who does not answer at all is told once, not for each rule.

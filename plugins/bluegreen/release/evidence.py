@@ -2,7 +2,7 @@
 Everything that a watch knows of the new color: the router's counts, who serves, and the answers of who is asked.
 
 The router's counters are taken with each sample. Where they do not tell whether a color serves, its targets are asked;
-rules that ask somebody else are asked by tasks of their own, and a sample takes what they have.
+rules that ask somebody else, and sources that count, are asked by tasks of their own; a sample takes what they have.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any, Self
 
 from bluegreen.analysis.polled import Polled, Tried, try_once
 from bluegreen.analysis.replay import record
-from bluegreen.analysis.series import Counted, Series
+from bluegreen.analysis.series import Series, Stream
 from bluegreen.analysis.serving import Serving, Sight, told_by
+from bluegreen.analysis.tracked import Before, Tracked, try_sources
 from bluegreen.analysis.verdict import CountRules, verdict
-from bluegreen.catalog.evidence import asked
+from bluegreen.catalog.evidence import asked, of_source
 from bluegreen.checks.fresh import Asker, asking
 from bluegreen.checks.health import first_well
 from bluegreen.core.colors import Color
@@ -34,28 +35,36 @@ class Evidence:
     :param color: the new color
     :param since: when the evidence begins
     :param baseline: counters at ``since``
-    :param past: the old color's counts before; None while it serves beside the new one
+    :param before: the time of the old color, where nothing serves beside the new one
     """
 
     def __init__(
-        self, ports: Ports, color: Color, since: datetime, baseline: NodeCounters, past: Counted | None = None
+        self, ports: Ports, color: Color, since: datetime, baseline: NodeCounters, before: Before | None = None
     ) -> None:
-        self._ports, self._color, self._since, self._past = ports, color, since, past
+        self._ports, self._color, self._since = ports, color, since
+        self._past = past = before.router if before else None
         self._series = Series(baseline, ports.service.release.warm_up.total_seconds())
         self._serving = Serving()
         self._counting = CountRules(ports.service.release.rules, ports.service.release.false_alarms, past)
         self._targets = _Targets(ports)
         asking_rules = asked(ports.service.release.rules) if ports.source else []
         self._polled = Polled(ports.source, asking_rules, color, self._elapsed) if ports.source else None
+        self._tracked = [
+            Tracked(name, ports.counting[name], color, since, ports.now, self._series, before=before, compares=compares)
+            for name, compares in _sources(ports)
+        ]
+        self._polling: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._polling = asyncio.create_task(self._polled.poll()) if self._polled else None
+        asked_beside: list[Polled | Tracked] = [*([self._polled] if self._polled else []), *self._tracked]
+        self._polling = [asyncio.create_task(one.poll()) for one in asked_beside]
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for polling in self._polling:
+            polling.cancel()
         if self._polling:
-            self._polling.cancel()
-            await asyncio.wait([self._polling])
+            await asyncio.wait(self._polling)
         await self._targets.close()
 
     def _elapsed(self) -> float:
@@ -71,7 +80,7 @@ class Evidence:
     @property
     def complete(self) -> bool:
         """Everybody who is asked has answered once, or has not in time."""
-        return self._polled is None or self._polled.complete
+        return all(one.complete for one in self._tracked) and (self._polled is None or self._polled.complete)
 
     def verdict(self, *, ended: bool) -> Verdict:
         """
@@ -86,13 +95,18 @@ class Evidence:
             self._color,
             ended=ended and self.complete,
             polled=self._polled,
+            sources=self._streams(),
             counting=self._counting,
         )
 
     def record(self, *, ended: bool) -> dict[str, Any]:
         """Return what a replay of the verdict needs, as JSON."""
         release = self._ports.service.release
-        return record(release.rules, release.false_alarms, self._past, self._series, self._color, ended=ended)
+        router = Stream(self._series, self._past)
+        return record(release.rules, release.false_alarms, router, self._streams(), self._color, ended=ended)
+
+    def _streams(self) -> dict[str, Stream]:
+        return {one.name: one.stream() for one in self._tracked}
 
 
 class _Targets:
@@ -144,9 +158,17 @@ async def _counters(ports: Ports) -> NodeCounters:
         return {}
 
 
+def _sources(ports: Ports) -> list[tuple[str, bool]]:
+    """Return the sources that rules are held against, and whether one of those needs the old color."""
+    rules = ports.service.release.rules
+    used = {name: of_source(rules, name) for name in ports.counting}
+    return [(name, any(r.type != "threshold" for r in by_it)) for name, by_it in used.items() if by_it]
+
+
 def tried_rules(ports: Ports, color: Color) -> list[Tried]:
-    """Ask each rule that asks somebody once, now, for a color."""
-    return try_once(ports.source, asked(ports.service.release.rules), color) if ports.source else []
+    """Ask each rule that asks somebody, and each source that counts, once, now, for a color."""
+    told = try_once(ports.source, asked(ports.service.release.rules), color) if ports.source else []
+    return [*told, *try_sources({name: ports.counting[name] for name, _ in _sources(ports)}, color, ports.now())]
 
 
 def refuse_bad_queries(ports: Ports, color: Color) -> None:
@@ -159,10 +181,10 @@ def refuse_bad_queries(ports: Ports, color: Color) -> None:
     for tried in tried_rules(ports, color):
         if tried.refused:
             raise ReleaseRefused(
-                f"the rule {tried.rule.says!r} is not understood: {tried.error}",
+                f"{tried.says!r} is not understood: {tried.error}",
                 service=ports.name,
                 part="release.rules",
                 next_step=f"mend its query, then: bluegreen check {ports.name}",
             )
         if tried.error:
-            ports.log(f"{tried.rule.says} has no number for {color} now: {tried.error}")
+            ports.log(f"{tried.says} has no number for {color} now: {tried.error}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from bluegreen.analysis.counted import CountSource
 from bluegreen.analysis.polled import Source
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
@@ -44,6 +45,7 @@ class Ports:
     :param sleep: waits some seconds
     :param clock: seconds, only ever growing
     :param source: where rules that ask somebody get their numbers; None where the service file names none
+    :param counting: who counts beside the router, by name
     :param tell: begins to tell people; returns what waits until they were told, for some seconds at most
     """
 
@@ -56,6 +58,7 @@ class Ports:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     source: Source | None = None
+    counting: Mapping[str, CountSource] = field(default_factory=dict)
     tell: Callable[[Notice], Callable[[], None]] = tell_nobody
 
     @property

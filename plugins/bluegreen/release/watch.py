@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from bluegreen.analysis.series import Counted
+from bluegreen.analysis.tracked import Before
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import BlueGreenError, RouterError, TrafficConflict
@@ -48,7 +49,8 @@ class WatchSpec(BaseModel):
     :param since: when the evidence begins
     :param until: when the watch ends
     :param baseline: counters at ``since``
-    :param past: the old color's counts before, where nothing serves beside the new one
+    :param past: the old color's counts before, by the router, where nothing serves beside the new one
+    :param past_since: since when those were counted
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +65,12 @@ class WatchSpec(BaseModel):
     until: AwareDatetime
     baseline: Mapping[str, Mapping[Color, Mapping[str, Any]]]
     past: Counted | None = None
+    past_since: AwareDatetime | None = None
+
+    @property
+    def before(self) -> Before | None:
+        """The time of the old color, where nothing serves beside the new one."""
+        return Before(self.past_since or self.since, self.past) if self.past else None
 
     @property
     def last(self) -> datetime:
@@ -175,7 +183,7 @@ class _Heartbeat:
 
 async def _sample(ports: Ports, spec: WatchSpec, alive: _Heartbeat, renewing: asyncio.Task[None]) -> Verdict:
     interval, said = spec.service.release.interval.total_seconds(), 0.0
-    async with Evidence(ports, spec.color, spec.since, spec.counters(), spec.past) as evidence:
+    async with Evidence(ports, spec.color, spec.since, spec.counters(), spec.before) as evidence:
         while True:
             now = ports.now()
             await evidence.sample(now)

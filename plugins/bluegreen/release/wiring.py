@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bluegreen.analysis.registry import make_source
+from bluegreen.analysis.registry import make_count_sources, make_source
 from bluegreen.catalog.models import Service
 from bluegreen.channels.delivery import Channels
 from bluegreen.checks.proof import STICKY_KEY, prove
@@ -34,7 +34,8 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
     tell = Channels(channels, secrets, log) if channels else tell_nobody
     marking = telling(tell, service.notify.markers, secrets, log)
     router, deployer = make_router(service, secrets), make_deployer(service, secrets)
-    return Ports(service, router, deployer, prover, log, source=make_source(service, secrets), tell=marking)
+    source, counting = make_source(service, secrets), make_count_sources(service, secrets)
+    return Ports(service, router, deployer, prover, log, source=source, counting=counting, tell=marking)
 
 
 def union(service: Service, frozen: Iterable[Service]) -> Service:

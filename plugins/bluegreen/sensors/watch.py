@@ -127,7 +127,7 @@ class WatchSensor(AskOperator):
     def _spec(self, context: Context, plan: Plan, ports: Ports) -> WatchSpec:
         release, since = plan.service.release, ports.now()
         span = release.watch if self.canary is None else release.canary[self.canary].watch
-        counted, past = baseline(ports), None
+        counted, past, begun = baseline(ports), None, dict[str, Any]()
         if self.canary is None:  # nothing serves beside the new color
             begun = context["ti"].xcom_pull(task_ids=PLAN_TASK, key="counted") or {}
             past = grown(begun.get("nodes") or {}, counted)[0][plan.live]
@@ -142,4 +142,5 @@ class WatchSensor(AskOperator):
             until=since + span,
             baseline=counted,
             past=past,
+            past_since=begun.get("at"),
         )

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bluegreen.analysis.replay import record, replay
-from bluegreen.analysis.series import Counted, Series
+from bluegreen.analysis.series import Counted, Series, Stream
 from bluegreen.analysis.serving import Serving, Sight
 from bluegreen.analysis.verdict import CountRules, verdict
 from bluegreen.catalog.evidence import ComparedRule, PrometheusRule, SequentialRule, ThresholdRule
@@ -36,7 +36,7 @@ def watch(failing, rules=RULES, past=None, seconds=60):
         found = verdict(rules, series, serving, NEW, ended=second == seconds, counting=counting)
         if found.says is not Outlook.UNKNOWN:
             break
-    told = record(rules, 0.01, past, series, NEW, ended=second == seconds)
+    told = record(rules, 0.01, Stream(series, past), {}, NEW, ended=second == seconds)
     return found, json.loads(json.dumps(told)), second
 
 

@@ -185,3 +185,51 @@ def test_what_was_thinned_out_row_by_row_is_judged_as_the_rows_that_are_left():
         found = live.judge(series, NEW)
     assert series.thinned
     assert found == Sequential(RULE, 0.01).judge(series, NEW)
+
+
+FEWER = SequentialRule(type="sequential", source="orders", worse="fewer")
+
+
+def ordered(rule, candidate, baseline, runs, past=None):
+    """Watches of a source that counts something good in so many of the requests; how many were stopped."""
+    traffic = replace(ALIKE, baseline=baseline, candidate=candidate, share=1.0 if past else 0.1)
+
+    def judge():
+        test = Sequential(rule, ALPHA, past)
+
+        def says(series, _ended):
+            return Outlook.UNHEALTHY if test.judge(series, NEW).state is State.BROKEN else Outlook.UNKNOWN
+
+        return says
+
+    return simulate(judge, traffic, runs).stopped
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.5, 0.99])
+def test_as_many_good_things_as_before_are_no_alarm(rate):
+    assert ordered(FEWER, rate, rate, RUNS) * RUNS <= MOST
+
+
+@pytest.mark.parametrize(
+    ("candidate", "baseline"),
+    [(0.01, 0.03), (0.3, 0.5), (0.95, 0.99), (0.0, 0.03)],
+    ids=["rare", "half", "rule", "none"],
+)
+@pytest.mark.parametrize("past", [None, 27_000])
+def test_fewer_good_things_are_found_where_they_are_rare_and_where_they_are_the_rule(candidate, baseline, past):
+    before = Counted(past, round(past * baseline)) if past else None
+    assert ordered(FEWER, candidate, baseline, 40, before) >= 0.95
+    assert ordered(FEWER, min(1.0, baseline * 1.01), baseline, 40, before) <= 0.1, "more is not worse"
+
+
+def test_a_tolerance_lets_some_be_missing():
+    half = FEWER.model_copy(update={"tolerance": 2.0})
+    assert ordered(half, 0.02, 0.03, 100) * 100 <= binom.ppf(0.9999, 100, ALPHA)
+    assert ordered(half, 0.005, 0.03, 40) >= 0.95
+
+
+def test_it_says_what_is_missing():
+    made = rows(*[(100, 0, 900, 30)] * 10)
+    found = judged(made, rule=FEWER)
+    assert found.state is State.BROKEN
+    assert "fewer by orders by sequential test: 0.00 % of 1000 requests, at least 3.33 % of 9000" in found.text

@@ -79,7 +79,7 @@ BAD = {
         "zzz: 1",
         (
             ":3: zzz: unknown key 'zzz'; allowed keys: colors, deploy, description, entry, evidence, health, notify, owner,"
-            " prewarm, release, router, service, smoke, tags"
+            " prewarm, release, router, service, smoke, sources, tags"
         ),
     ),
     "missing key": (

@@ -217,7 +217,10 @@ def test_no_evidence_until_the_end_is_not_healthy(targets):
     world.flows = False
     end = run(ports, spec)
     assert end.says == "unhealthy"
-    assert end.reason == "too little evidence when the watch ended: error_rate at most 5: 0 requests, 20 are needed"
+    assert end.reason == (
+        "too little evidence when the watch ended: error_rate by sequential test: 0 requests, 5 are needed; "
+        "error_rate at most 5: 0 requests, 20 are needed"
+    )
     assert world.splits() == {"100/0"}
 
 
