@@ -21,7 +21,9 @@ class SessionToken(Section):
     """A session that a header carries instead of cookies."""
 
     find: str = Field(min_length=1, description="JMESPath of the token in the answer's JSON", examples=["access_token"])
-    header: str = Field("Authorization", pattern=r"^[A-Za-z0-9-]+$", description="it is sent back in", examples=["Authorization"])
+    header: str = Field(
+        "Authorization", pattern=r"^[A-Za-z0-9-]+$", description="it is sent back in", examples=["Authorization"]
+    )
     value: str = Field(f"Bearer {TOKEN}", description=f"of that header; {TOKEN} is filled in")
 
     @field_validator("find")

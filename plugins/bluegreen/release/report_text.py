@@ -16,7 +16,7 @@ def markdown(told: Json) -> str:
 
     :param told: ``Report.as_json()``
     """
-    parts = (_head, _diagnosis, _way_back, _shifts, _requests, _watches, _people, _proofs, _steps, _changes)
+    parts = (_head, _warnings, _diagnosis, _way_back, _shifts, _requests, _watches, _people, _proofs, _steps, _changes)
     return "\n".join(line for part in parts for line in part(told)) + "\n"
 
 
@@ -33,6 +33,11 @@ def _head(told: Json) -> Iterator[str]:
         f"{_plain(told['by'])}, {day}{_time(told['began'])} to {_time(told['written'])} UTC, run `{told['run']}`"
     )
     yield ""
+
+
+def _warnings(told: Json) -> Iterator[str]:
+    if told["warnings"]:
+        yield from (f"**Warning:** {_plain(line)}\n" for line in told["warnings"])
 
 
 def _diagnosis(told: Json) -> Iterator[str]:
