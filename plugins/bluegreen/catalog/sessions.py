@@ -14,7 +14,7 @@ from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.section import ConnectionId, Section
 from bluegreen.catalog.smoke_tests import SmokeTest
 
-LOGIN, PASSWORD, TOKEN = "$login", "$password", "$token"  # noqa: S105 - names of places, no secrets
+LOGIN, PASSWORD, TOKEN = "$login", "$password", "$token"
 
 
 class SessionToken(Section):

@@ -79,16 +79,18 @@ def state_back(context: Context, ports: Ports, found: Restored, of: Stamp | None
             return []
         said = reverse(ports, plan, connection_secrets)
         context["ti"].xcom_push(key=BACK, value=said or "done")
-        return [said] if said else []
     except Exception as error:  # noqa: BLE001 - the traffic is back, and nothing here may make that look otherwise
         _LOG.warning("state.reverse was not run: %s: %s", type(error).__name__, error)
         return [f"state.reverse was not run: {type(error).__name__}"]
+    return [said] if said else []
 
 
 def _begun(context: Context, of: Stamp | None) -> Plan | None:
     """Return the release that began to bring state over, and whose state nobody has brought back."""
     ti = context["ti"]
-    where = {"dag_id": f"release__{context['dag_run'].dag_id.partition('__')[2]}", "run_id": of.run} if of else {}
+    where: dict[str, Any] = (
+        {"dag_id": f"release__{context['dag_run'].dag_id.partition('__')[2]}", "run_id": of.run} if of else {}
+    )
     frozen = ti.xcom_pull(task_ids=PLAN_TASK, **where)
     if not frozen or ti.xcom_pull(task_ids=STATE_TASK, key=BEGUN, **where) != frozen["release"]:
         return None
