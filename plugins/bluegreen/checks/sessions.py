@@ -170,7 +170,8 @@ async def _used(visitor: Visitor, path: Path, place: Place, session: Session) ->
         used = await visitor.use(session, place)
         if used.failures or used.color is path.used_on:
             where = (used.color or path.used_on, place.says)
-            return Crossing(path.made, where, not used.failures, "; ".join(used.failures) or used.said)
+            # The first of them says it: where the status is another one, so is the body.
+            return Crossing(path.made, where, not used.failures, next(iter(used.failures), used.said))
         if visitor.cookie in session.cookies:  # the session itself keeps its client on a color: be another client
             session = await _made(visitor, path) or session
     return path.untried(place, f"{path.used_on} answered none of {path.tries} requests")

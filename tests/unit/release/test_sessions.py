@@ -30,7 +30,10 @@ JSON = {
     "connection": "tester",
 }
 TOKEN = JSON | {"token": {"find": "access_token"}}
-FORM = JSON | {"headers": {"Content-Type": "application/x-www-form-urlencoded"}, "body": "user=$login&password=$password"}
+FORM = JSON | {
+    "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+    "body": "user=$login&password=$password",
+}
 USE = {"path": "/me", "json": {"user": USER}}
 
 
@@ -180,7 +183,7 @@ def test_a_login_that_makes_no_session_is_told_without_its_password(shop, change
     with pytest.raises(CheckFailed, match=says) as error:
         one.before()
     assert PASSWORD not in str(error.value)
-    assert "p\\\"ss" not in str(error.value)  # nor as JSON writes it
+    assert 'p\\"ss' not in str(error.value)  # nor as JSON writes it
     assert "sessions.create" in error.value.next_step
 
 
