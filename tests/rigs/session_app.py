@@ -4,7 +4,8 @@ A small app with sessions, and where it keeps them: one process is one server of
     python -m tests.rigs.session_app PORT VERSION STORE
 
 STORE is ``redis:PORT``, ``memcached:PORT``, ``signed:SECRET`` or ``memory:``. It answers a login with a cookie and with
-a token, and whoever has no session is told so, with what he sent: an app that shows secrets.
+a token, and whoever has no session is told so, with what he sent: an app that shows secrets. Three paths do not end
+before their client does: ``/tunnel`` (HTTP Upgrade, echoes), ``/events`` (server-sent), ``/download`` (slow).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import hmac
 import json
 import re
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from secrets import token_hex
@@ -129,6 +132,37 @@ class App:
         return 200, {"Set-Cookie": f"sid={key}; Path=/; HttpOnly"}, json.dumps({"access_token": key})
 
 
+def _tunnel(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(101)
+    seed = handler.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+    accept = base64.b64encode(hashlib.sha1(seed.encode(), usedforsecurity=False).digest()).decode()
+    said = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
+    for name, value in said.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    while said := handler.connection.recv(1024):
+        handler.connection.sendall(said)
+
+
+def _events(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    for name, value in {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b"f\r\ndata: an event\n\r\n")
+        time.sleep(0.05)
+
+
+def _download(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000000")
+    handler.end_headers()
+    for _ in range(1_000_000):
+        handler.wfile.write(b"x")
+        time.sleep(0.05)
+
+
 def main() -> None:
     """Serve until it is ended."""
     port, version, words = sys.argv[1:]
@@ -138,6 +172,11 @@ def main() -> None:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if endless := {"/tunnel": _tunnel, "/events": _events, "/download": _download}.get(self.path):
+                with suppress(OSError):
+                    endless(self)
+                self.close_connection = True
+                return
             status, headers, text = app.answer(self.path, self.headers, self._body())
             self.send_response(status)
             for name, value in (headers | {"Content-Length": str(len(text.encode()))}).items():

@@ -54,11 +54,13 @@ class SessionShop:
     A release that is planned, with version 1 on blue and 2 on green.
 
     :param ports: of the service over the real proxy
+    :param node: that proxy
     :param said: what was logged
     """
 
     ports: Ports
     plan: Plan
+    node: Any
     said: list[str] = field(default_factory=list)
 
 
@@ -97,7 +99,7 @@ def session_shop(kind: str, words: Mapping[str, str], **more: Any) -> Iterator[S
     """
     Start apps and proxy.
 
-    :param kind: ``haproxy`` or ``nginx``
+    :param kind: ``haproxy`` or ``nginx`` of the wheels; ``haproxy-debian``, ``nginx-debian``
     :param words: color -> where its sessions are, see ``session_app``
     :param more: sections of the service file; of ``router`` what is to be added
     """
@@ -112,11 +114,8 @@ def session_shop(kind: str, words: Mapping[str, str], **more: Any) -> Iterator[S
             stack.enter_context(_running(argv, folder / f"{color}.log", port))
         servers = {color: [f"{LOOPBACK}:{port}"] for color, port in apps.items()}
         entry, own = free_ports(2)
-        node = (
-            HAProxyNode("lb1", folder, "shop", entry, servers)
-            if kind == "haproxy"
-            else NginxNode("lb1", folder, "shop", entry, servers, own)
-        )
+        kind, _, build = kind.partition("-")
+        node = _node(kind, f"/usr/sbin/{kind}" if build else None, folder, entry, servers, own)
         stack.callback(node.stop)
         node.start()
         said: list[str] = []
@@ -125,7 +124,18 @@ def session_shop(kind: str, words: Mapping[str, str], **more: Any) -> Iterator[S
         wait_until(
             lambda: all(node.health[c].serves for node in ports.router.read().nodes for c in node.health), 10, "up"
         )
-        yield SessionShop(ports, plan(ports, Request(run="run-1", version="2", by="tests")), said)
+        yield SessionShop(ports, plan(ports, Request(run="run-1", version="2", by="tests")), node, said)
+
+
+def _node(kind: str, binary: str | None, folder: Path, entry: int, servers: Mapping[str, list[str]], own: int) -> Any:
+    if kind == "haproxy":
+        return HAProxyNode("lb1", folder, "shop", entry, servers, binary=binary)
+    upgrade = ["map $http_upgrade $shop_upgrade { default upgrade; '' ''; }"]
+    location = [f"proxy_set_header {name};" for name in ("Upgrade $http_upgrade", "Connection $shop_upgrade")]
+    location += ["proxy_buffering off;"]
+    return NginxNode(
+        "lb1", folder, "shop", entry, servers, own, binary=binary, extra_http=upgrade, extra_location=location
+    )
 
 
 def _service(kind: str, node: Any, servers: Mapping[str, list[str]], more: dict[str, Any]) -> Service:

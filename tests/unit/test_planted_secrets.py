@@ -81,7 +81,7 @@ def service(tmp_path, sshd, monkeypatch):
                 },
                 "state": {
                     "type": "transfer",
-                    **dict.fromkeys(("transfer", "check", "reverse"), ["sh", "-c", "echo $TOKEN; exit 3"]),
+                    **{key: ["sh", "-c", "echo $TOKEN; exit 3"] for key in ("transfer", "check", "reverse")},
                     "secrets": {"TOKEN": "state"},
                 },
                 "evidence": {"type": "prometheus", "url": answers.url, "connection": "metrics", "labels": {"c": "$color"}},
