@@ -172,6 +172,16 @@ def test_state_comes_back_after_the_traffic_and_only_where_it_went_over(world, s
     assert back(tmp_path) == int(begun)
 
 
+def test_state_stays_where_the_traffic_stranded(world, stateful, monkeypatch, tmp_path):
+    plan = stateful()
+    shift(world.ports(), plan, "switch", 100, plan.epoch)
+    world.serve(Color.BLUE, ready=0)
+    made = planned(plan)
+    made["ti"].left[("state_transfer", "begun")] = plan.release
+    assert ending(world, monkeypatch, "RollbackOperator", made)["outcome"] == "stranded"
+    assert back(tmp_path) == 0
+
+
 def test_where_only_the_safety_net_ran_it_brings_state_back(world, stateful, monkeypatch, tmp_path):
     plan = stateful()
     made = planned(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,9 +16,10 @@ from bluegreen.catalog.section import ConnectionId, Section
 from bluegreen.catalog.smoke_tests import SmokeTest
 
 LOGIN, PASSWORD, TOKEN = "$login", "$password", "$token"
+_WRITTEN_OUT = re.compile(r"""(?i)pass(?:word|wd)?["']?\s*[:=]\s*["']?(?!\$password)[^\s"'&,}]""")
 
 
-class SessionToken(Section):
+class SessionBearer(Section):
     """A session that a header carries instead of cookies."""
 
     find: str = Field(min_length=1, description="JMESPath of the token in the answer's JSON", examples=["access_token"])
@@ -32,7 +34,7 @@ class SessionToken(Section):
         try:
             jmespath.compile(find)
         except jmespath.exceptions.JMESPathError:
-            raise ValueError(f"found {find!r}, which is no JMESPath") from None
+            raise ValueError("wanted a JMESPath, like access_token") from None
         return find
 
     @field_validator("value")
@@ -56,11 +58,15 @@ class CreateSession(Section):
     )
     status: int = Field(200, ge=100, le=599)
     connection: ConnectionId | None = Field(None, description="whose login and password the body has")
-    token: SessionToken | None = Field(None, description="without it the answer's cookies carry the session")
+    bearer: SessionBearer | None = Field(
+        None, description="a token of the answer carries the session; without it its cookies do"
+    )
     timeout: Duration = Field(timedelta(seconds=5), description="for the request")
 
     @model_validator(mode="after")
     def _login_is_a_connection(self) -> Self:
+        if _WRITTEN_OUT.search(self.body or ""):
+            raise ValueError(f"a password stands in the body; write {PASSWORD}, and give connection")
         wants = any(place in (self.body or "") for place in (LOGIN, PASSWORD))
         if wants and self.connection is None:
             raise ValueError(f"the body says {LOGIN} or {PASSWORD}: give connection, whose they are")

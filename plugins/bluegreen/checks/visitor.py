@@ -120,22 +120,22 @@ class Visitor:
             raise self.failed(place, f"expected status {wanted.status}, found {self._shown(answer.said)}")
         self._take_token(answer, session, place)
         if not session.cookies and not session.headers:
-            raise self.failed(place, f"status {answer.status} without a cookie; where a token carries it give token")
+            raise self.failed(place, f"status {answer.status} without a cookie; where a token carries it give bearer")
         return self._color(answer, place), session
 
     def _take_token(self, answer: Answer, session: Session, place: Place) -> None:
-        token = self.plan.create.token
-        if token is None:
+        bearer = self.plan.create.bearer
+        if bearer is None:
             return
         try:
-            found = health.at(answer.text, token.find)
+            found = health.at(answer.text, bearer.find)
         except ValueError:
             found = None
         if not isinstance(found, str) or not found:
             # The body may hold it in another place, and so is not shown.
-            raise self.failed(place, f"status {answer.status}, but no token at {token.find} in its JSON")
+            raise self.failed(place, f"status {answer.status}, but no token at {bearer.find} in its JSON")
         self._conceal([found])
-        session.headers[token.header] = token.value.replace("$token", found)
+        session.headers[bearer.header] = bearer.value.replace("$token", found)
 
     async def use(self, session: Session, place: Place) -> Used:
         """Use a session, and follow its cookies where it was good."""

@@ -75,7 +75,7 @@ def state_back(context: Context, ports: Ports, found: Restored, of: Stamp | None
     """
     try:
         plan = _begun(context, of)
-        if plan is None or found.outcome not in ("restored", "already") or found.reading.live is not plan.live:
+        if plan is None or found.outcome not in ("restored", "already"):
             return []
         said = reverse(ports, plan, connection_secrets)
         context["ti"].xcom_push(key=BACK, value=said or "done")

@@ -126,8 +126,8 @@ def _requests(told: Json) -> Iterator[str]:
     if drained := told["drained"]:
         left = "an unknown number of" if drained["in_flight"] is None else drained["in_flight"]
         by_color = ", ".join(f"{c} {'unknown' if n is None else n}" for c, n in drained.get("colors", {}).items())
-        told = f" In flight at the end: {by_color}." if by_color else ""
-        yield f"Drained {drained['color']} for {drained['seconds']} s: {left} requests were still in flight.{told}"
+        ends = f" In flight at the end: {by_color}." if by_color else ""
+        yield f"Drained {drained['color']} for {drained['seconds']} s: {left} requests were still in flight.{ends}"
         yield ""
 
 

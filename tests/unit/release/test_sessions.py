@@ -29,7 +29,7 @@ JSON = {
     "body": '{"user": "$login", "password": "$password"}',
     "connection": "tester",
 }
-TOKEN = JSON | {"token": {"find": "access_token"}}
+TOKEN = JSON | {"bearer": {"find": "access_token"}}
 FORM = JSON | {
     "headers": {"Content-Type": "application/x-www-form-urlencoded"},
     "body": "user=$login&password=$password",
@@ -122,6 +122,24 @@ def test_a_token_goes_in_its_header_and_no_cookie_is_needed(shop):
     assert sent[0].startswith("Bearer ")
 
 
+def test_a_lost_token_is_not_shown(shop):
+    one = shop(Memory(), Memory(), create=TOKEN)
+    one.mangles = lambda reply: Reply(reply.status, {}, reply.body)
+    with pytest.raises(CheckFailed, match=r"no session \*\*\* here") as error:
+        one.before()
+    keys = [key for app in one.apps.values() for key in app.store.users]
+    assert not [key for key in keys if key in str(error.value) + one.said]
+
+
+def test_a_session_that_its_own_color_loses_is_lost(shop):
+    """As where each process keeps its own, and a color has two."""
+    one = shop(*shared())
+    one.serves = Color.BLUE
+    one.apps[Color.BLUE].store.user = lambda _: None
+    with pytest.raises(CheckFailed, match=r"made on blue \(through one\) is lost on blue \(through one\)"):
+        one.shifted(10)
+
+
 class Inherits(Memory):
     """Knows the sessions of another store too: the new version understands the old one's, and not the other way."""
 
@@ -173,9 +191,9 @@ def test_a_use_that_needs_no_session_is_refused_as_it_proves_nothing(shop):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"body": '{"user": "$login", "password": "no $password"}'}, r"made through one: expected status 200, found 403: no such user"),
-        ({"token": {"find": "nowhere"}}, r"status 200, but no token at nowhere in its JSON"),
-        ({"path": "/health"}, r"status 200 without a cookie; where a token carries it give token"),
+        ({"body": '{"user": "no $login", "password": "$password"}'}, r"made through one: expected status 200, found 403: no such user"),
+        ({"bearer": {"find": "nowhere"}}, r"status 200, but no token at nowhere in its JSON"),
+        ({"path": "/health"}, r"status 200 without a cookie; where a token carries it give bearer"),
     ],
 )  # fmt: skip
 def test_a_login_that_makes_no_session_is_told_without_its_password(shop, changes, says):
@@ -207,7 +225,7 @@ def test_a_session_gets_another_key_with_each_use(shop):
         return reply
 
     one.mangles = turn
-    assert [crossing.kept for crossing in one.before().crossings] == [True, True]
+    assert [crossing.kept for crossing in one.shifted(10).crossings] == [True, True]
     assert "another-key" not in one.said
 
 
