@@ -59,6 +59,18 @@ router. Users notice nothing: the color has no traffic.
     "smoke": """Asks every server of the idle color the questions of `smoke`.
 
 **Red**: the log says which server answered what instead of what. No traffic has moved.""",
+    "sessions": """Makes a session on each color and uses it on the other: forward, and on the way back.
+
+**Red**: the log says which way a session is lost, and what was answered. No traffic has moved.""",
+    "state_transfer": """Brings the state of the live color to the idle one, and lets it be checked: the service's own commands.
+
+**Red**: the log has the command's last lines. No traffic has moved; `state.reverse` is run.""",
+    "canary_sessions": """Makes and uses sessions through the entry, both ways, while both colors have traffic.
+
+**Red**: the log says which way a session is lost, and what was answered. The traffic is put back.""",
+    "switch_sessions": """Makes and uses sessions, both ways, where no canary had traffic before. **Skipped**: the canary's task did it.
+
+**Red**: the log says which way a session is lost, and what was answered. The traffic is put back.""",
     "approve_canary": """Waits for people, before any traffic moves: *Required actions* of this task.
 
 **Red**: a no, or no answer in time. All traffic stays where it is.""",

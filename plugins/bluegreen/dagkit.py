@@ -17,7 +17,8 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from bluegreen.catalog.durations import PATTERN, text
 from bluegreen.catalog.load import load_all, load_service, services_folder
-from bluegreen.catalog.models import Release, Service
+from bluegreen.catalog.models import Service
+from bluegreen.catalog.sessions import StateTransfer
 from bluegreen.dagdocs import GUARDIAN_DOC, RELEASE_DOC, RETIRE_DOC, ROLLBACK_DOC, approvals_doc, task_doc
 from bluegreen.deployers.fence import patience
 from bluegreen.edge import (
@@ -27,6 +28,8 @@ from bluegreen.edge import (
     HOLD_TASK,
     KEEP_OLD_TASK,
     PLAN_TASK,
+    SESSIONS_TASK,
+    STATE_TASK,
     SWITCH_TASK,
     WATCH_TASK,
     WAY_BACK,
@@ -41,6 +44,7 @@ from bluegreen.operators.ending import (
     VerdictOperator,
 )
 from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
+from bluegreen.operators.stateful import SessionsOperator, StateTransferOperator
 from bluegreen.operators.traffic import ShiftOperator
 from bluegreen.operators.way_back import GuardOperator, RetireOperator, RollbackNowOperator
 from bluegreen.sensors.watch import WatchSensor
@@ -109,9 +113,11 @@ def release_dag(service: Service) -> DAG:
             PrewarmOperator(task_id="prewarm", execution_timeout=timedelta(minutes=15), **forward),
             SmokeOperator(task_id="smoke", execution_timeout=timedelta(minutes=15), **forward),
         ]
+        chain += _sessions(forward, service, SESSIONS_TASK)
         if service.release.approvals.before_canary:
             chain.append(ApproveOperator(task_id=APPROVE_CANARY_TASK, gate="before_canary", **forward))
-        chain += _traffic(forward, service.release)
+        chain += _state(forward, service)  # after people were asked: nothing is to change between it and the traffic
+        chain += _traffic(forward, service)
         _in_a_row(chain)
         _end(chain[-1], name)
     return _documented(dag, name)
@@ -197,12 +203,27 @@ def _deadline(service: Service) -> DeadlineAlert | None:
     return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, after, told, name="release.deadline")
 
 
-def _traffic(forward: dict[str, Any], release: Release) -> list[Any]:
+def _sessions(forward: dict[str, Any], service: Service, task: str, **shift: Any) -> list[Any]:
+    if service.sessions is None:
+        return []
+    return [SessionsOperator(task_id=task, execution_timeout=timedelta(minutes=5), **shift, **forward)]
+
+
+def _state(forward: dict[str, Any], service: Service) -> list[Any]:
+    if not isinstance(service.state, StateTransfer):
+        return []
+    longest = 2 * service.state.timeout + timedelta(minutes=1)
+    return [StateTransferOperator(task_id=STATE_TASK, execution_timeout=longest, **forward)]
+
+
+def _traffic(forward: dict[str, Any], service: Service) -> list[Any]:
+    release = service.release
     shifts, watches, chain = [PLAN_TASK], list[str](), list[Any]()
     for number in range(len(release.canary)):
         shift, watch = f"canary_{number + 1}", f"canary_{number + 1}_watch"
         chain += [
             ShiftOperator(task_id=shift, canary=number, after=list(shifts), watches=list(watches), **forward),
+            *(_sessions(forward, service, f"{shift}_sessions", shift=shift, canary=0) if number == 0 else ()),
             WatchSensor(task_id=watch, shift=shift, canary=number, **forward),
         ]
         shifts += [shift, watch]  # a watch that held the traffic to ask has moved the epoch on
@@ -216,6 +237,7 @@ def _traffic(forward: dict[str, Any], release: Release) -> list[Any]:
         )
     chain += [
         ShiftOperator(task_id=SWITCH_TASK, after=list(shifts), watches=list(watches), **forward),
+        *_sessions(forward, service, f"{SWITCH_TASK}_sessions", shift=SWITCH_TASK),
         WatchSensor(task_id=WATCH_TASK, shift=SWITCH_TASK, **forward),
     ]
     return chain

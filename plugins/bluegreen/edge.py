@@ -33,6 +33,9 @@ FINISH_TASK, KEEP_OLD_TASK = "finish", "keep_old"
 APPROVE_CANARY_TASK, HOLD_TASK, APPROVE_SWITCH_TASK = "approve_canary", "hold", "approve_switch"
 """Tasks of a release where people are asked."""
 
+SESSIONS_TASK, STATE_TASK = "sessions", "state_transfer"
+"""Tasks of a release whose service keeps something that its users would miss."""
+
 WAY_BACK: dict[str, Any] = {
     "pool": "bluegreen_way_back",
     "priority_weight": 1000,

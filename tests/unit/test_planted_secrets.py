@@ -13,19 +13,26 @@ import pytest
 import yaml
 
 from bluegreen.catalog.load import load_file
+from bluegreen.checks.sessions import Path as Direction
+from bluegreen.checks.sessions import cross, entries
 from bluegreen.checks.smoke import smoke
 from bluegreen.cli.main import main
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.env_secrets import EnvironmentSecrets
 from bluegreen.core.notice import Notice
 from bluegreen.release.evidence import tried_rules
+from bluegreen.release.state import reverse
 from bluegreen.release.wiring import ports_for
 from demo.processes import free_port
 from tests.rigs.sshd import Sshd, missing_sshd
 from tests.rigs.webhook import Webhook
+from tests.unit.release.world import claimed
 
 HOOKS = {"hook": "webhook", "chat": "apprise", "mail": "apprise", "pager": "pagerduty", "genie": "opsgenie"}
-PLANTED = {name: f"planted-{name}-7f3a91" for name in ("entry", "lb", "deploy", "metrics", "mark", "dog", *HOOKS)}
+PLANTED = {
+    name: f"planted-{name}-7f3a91"
+    for name in ("entry", "lb", "deploy", "metrics", "mark", "dog", "session", "state", *HOOKS)
+}
 BY_DATADOG = {"type": "sequential", "source": "datadog"}
 
 
@@ -70,6 +77,15 @@ def service(tmp_path, sshd, monkeypatch):
                     "fence": str(tmp_path / "fence"),
                 },
                 "smoke": [{"path": "/"}],
+                "sessions": {
+                    "create": {"path": "/login", "body": "$login:$password", "connection": "session"},
+                    "use": {"path": "/me"},
+                },
+                "state": {
+                    "type": "transfer",
+                    **{key: ["sh", "-c", "echo $TOKEN; exit 3"] for key in ("transfer", "check", "reverse")},
+                    "secrets": {"TOKEN": "state"},
+                },
                 "evidence": {"type": "prometheus", "url": answers.url, "connection": "metrics", "labels": {"c": "$color"}},
                 "sources": [
                     {"type": "datadog", "url": answers.url, "connection": "dog", "requests": "$color", "errors": "$color"}
@@ -113,6 +129,12 @@ def provoked(service, folder, capfd):
         "diagnose": lambda: ports.deployer.diagnose(Color.GREEN),
         "proof": lambda: ports.prove(Split.whole_on(Color.BLUE)),
         "smoke": lambda: smoke(service, Color.GREEN),
+        "sessions": lambda: cross(
+            service, EnvironmentSecrets(), [Direction(entries(service)[0], Color.BLUE, (), Color.GREEN)]
+        ),
+        "state": lambda: reverse(
+            ports, claimed().release.model_copy(update={"service": service}), EnvironmentSecrets()
+        ),
         "rules": lambda: tried_rules(ports, Color.GREEN),
         "channels": ports.tell(notice),
     }
@@ -142,6 +164,9 @@ def test_no_planted_secret_is_to_be_read_anywhere(service, tmp_path, caplog, cap
     assert "broken connection" in found["proof"]
     assert "Prometheus gives no answer" in found["rules"]
     assert "HTTP 500" in found["rules"]
+    assert "no session was made through lb1: found broken connection" in found["sessions"]
+    assert "state.reverse failed" in found["state"]
+    assert "***" in found["state"]
     for name, kind in HOOKS.items():
         assert f"{kind} {name} was not told: " in found["log"]
     assert "marker grafana (restore): not taken: it answered 500" in found["log"]

@@ -11,15 +11,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from bluegreen.catalog.alerts import Notify
 from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
-from bluegreen.catalog.migrations import Migrations
 from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
+from bluegreen.catalog.migrations import Migrations
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
+from bluegreen.catalog.sessions import Sessions, State
+from bluegreen.catalog.smoke_tests import SmokeTest
 from bluegreen.catalog.sources import Sources
 from bluegreen.core.colors import Color
 
@@ -188,23 +190,6 @@ class Prewarm(Section):
     max_failures: int = Field(0, ge=0, description="5xx answers and broken requests that are still taken")
 
 
-class SmokeTest(Section):
-    """One request to every target of the idle color, and what its answer must be."""
-
-    path: str = Field(pattern="^/")
-    name: str | None = None
-    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
-    headers: dict[str, str] = Field(default_factory=dict)
-    body: str | None = None
-    status: int = Field(200, ge=100, le=599)
-    expect_headers: dict[str, str] = Field(default_factory=dict, description="header -> regular expression")
-    json_equals: dict[str, Any] = Field(default_factory=dict, description="JMESPath -> value", alias="json")
-    contains: str | None = Field(None, description="regular expression that the body must hold")
-    max_latency: Duration = Field(_seconds(5))
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
-
-
 class CanaryStep(Section):
     """A share of the traffic for the new color, and how long it is watched."""
 
@@ -282,6 +267,8 @@ class Service(Section):
     deploy: Deploy
     prewarm: Prewarm | None = None
     smoke: tuple[SmokeTest, ...] = ()
+    sessions: Sessions | None = None
+    state: State | None = None
     evidence: Evidence | None = None
     migrations: Migrations | None = None
     sources: Sources = Field((), description="who else counts requests and errors by color")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypedDict
 
-from bluegreen.catalog.models import Service, SmokeTest
+from bluegreen.catalog.models import Service
+from bluegreen.catalog.smoke_tests import SmokeTest
 from bluegreen.checks import health
 from bluegreen.checks.fresh import Address, Answer, Asker, NoAnswer, asking, gathered, shown
 from bluegreen.core.colors import Color

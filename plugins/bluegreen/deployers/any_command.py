@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import cast
@@ -14,12 +13,10 @@ from bluegreen.core.errors import DeployError
 from bluegreen.core.ports import Deployed
 from bluegreen.deployers import health_wait
 from bluegreen.deployers.child import Child
+from bluegreen.deployers.environment import inherited
 from bluegreen.deployers.fence import Fence
 from bluegreen.deployers.health_wait import Log, TargetsDeployer
 from bluegreen.deployers.role_moves import ROLE_WAIT, Verb, each_role, role_error, role_moves
-
-# Airflow's own database, connections and variables are no business of a deployed program, which inherits all it gets.
-_AIRFLOWS = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")
 
 
 class CommandDeployer(TargetsDeployer):
@@ -107,10 +104,9 @@ class CommandDeployer(TargetsDeployer):
 
     def _child(self, argv: tuple[str, ...], words: Mapping[str, str], timeout: timedelta, say: Log) -> Child:
         passwords = self._passwords()
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_AIRFLOWS)}
         return Child(
             argv=argv,
-            env=inherited | passwords | dict(words),
+            env=inherited() | passwords | dict(words),
             cwd=self._plan.cwd,
             timeout=timeout,
             say=say,

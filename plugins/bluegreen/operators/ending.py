@@ -29,6 +29,7 @@ from bluegreen.edge import (
 )
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.operators.reporting import leave_report
+from bluegreen.operators.stateful import state_back
 from bluegreen.release.drain import drain
 from bluegreen.release.last_answer import looked_at_beside
 from bluegreen.release.ports import Ports
@@ -123,9 +124,11 @@ class RollbackOperator(BlueGreenOperator):
         why = first_error(context) or "the release failed"
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         metrics.restored(self.service, found.as_json(), self.task_id)
+        left = state_back(context, ports, found)
         told = self._diagnosis(context, ports) if found.outcome in ("restored", "already", "stranded") else None
         found.need_roles(ports.name)
-        return found.as_json() | {"last_answer": last.as_json() if last else None, "diagnosis": told}
+        ended = {"last_answer": last.as_json() if last else None, "diagnosis": told, "warnings": left}
+        return found.as_json() | ended
 
     def _diagnosis(self, context: Context, ports: Ports) -> dict[str, Any] | None:
         """Say what is likely wrong; the traffic is back already, and nothing here may make that look otherwise."""
@@ -155,6 +158,7 @@ class SafeOperator(BlueGreenOperator):
         why = first_error(context) or "the run ended"
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         metrics.restored(self.service, found.as_json(), self.task_id)
+        left = state_back(context, ports, found)
         if found.outcome == "finished" and found.reading.split:
             found = Restored("finished", found.reading, ports.prove(found.reading.split), found.says)
             self.log.info("%s; %s", found.says, found.proof.reason if found.proof else "")
@@ -166,7 +170,7 @@ class SafeOperator(BlueGreenOperator):
                 next_step=f"look at once: bluegreen status {ports.name}",
             )
         found.need_roles(ports.name)
-        return found.as_json() | {"last_answer": last.as_json() if last else None}
+        return found.as_json() | {"last_answer": last.as_json() if last else None, "warnings": left}
 
 
 class VerdictOperator(BlueGreenOperator):

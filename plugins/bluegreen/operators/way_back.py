@@ -15,6 +15,7 @@ from bluegreen.edge import PLAN_TASK, connection_secrets, leave_out
 from bluegreen.links import EntryLink, OwnReportLink
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.operators.reporting import leave_rollback_report
+from bluegreen.operators.stateful import state_back
 from bluegreen.release.guard import guard
 from bluegreen.release.last_answer import looked_at_beside
 from bluegreen.release.plan import Plan
@@ -39,12 +40,16 @@ class RollbackNowOperator(BlueGreenOperator):
         by = run.triggering_user_name or str(run.run_type.value)
         try:
             ports = self.ports()
+            was = ports.router.read().stamp
             found, last = looked_at_beside(ports, lambda: rollback(ports, run.run_id, why, by))
         except Exception as error:
             context["ti"].xcom_push(key="note", value=f"NOT rolled back: {error}")
             leave_rollback_report(context, self.service, "not rolled back", str(error))
             raise
-        value = found.as_json() | {"last_answer": last.as_json() if last else None}
+        # Of a release under way its own run brings the state back: it ends by this.
+        settled = found.reading.stamp and found.reading.stamp.run == run.run_id and was
+        left = state_back(context, ports, found, of=was) if settled else []
+        value = found.as_json() | {"last_answer": last.as_json() if last else None, "warnings": left}
         context["ti"].xcom_push(key="note", value=f"rolled back: {why} | {found.says}")
         metrics.restored(self.service, value, "person")
         leave_rollback_report(context, self.service, "rolled back", why, value)

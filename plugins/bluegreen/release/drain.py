@@ -1,9 +1,15 @@
-"""Drain: wait until nothing runs on a color any more."""
+"""
+Drain: wait until nothing runs on a color any more.
+
+What runs is a request without a whole answer, however long it takes: an upgraded tunnel (WebSocket), a stream of
+events, a slow download. A kept-alive connection without a request in it is the router's, not a color's.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bluegreen.core import evidence
@@ -23,11 +29,13 @@ class Drained:
     :param color: the color that traffic was taken from
     :param in_flight: requests that still run on it; None where a node did not tell
     :param seconds: how long it was waited for
+    :param colors: the same at the end by color; of the live one it is what its users ask for at this moment
     """
 
     color: Color
     in_flight: int | None
     seconds: float
+    colors: Mapping[str, int | None] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """JSON for XCom and reports."""
@@ -40,13 +48,20 @@ def in_flight(ports: Ports, color: Color) -> int | None:
 
     :returns: None where a node did not answer or cannot tell, or the router does not count: that is not 0
     """
+    return in_flight_by_color(ports)[color]
+
+
+def in_flight_by_color(ports: Ports) -> dict[Color, int | None]:
+    """Requests that run on each color, over all nodes; see ``in_flight``."""
     if not isinstance(ports.router, Counts):
-        return None
+        return dict.fromkeys(Color)
     counters = asyncio.run(ports.router.counters())
     nodes = [node.name for node in ports.service.router.nodes]
-    if any(color not in counters.get(name, {}) for name in nodes):
-        return None
-    return evidence.in_flight(node[color] for node in counters.values())
+    whole = {color: all(color in counters.get(name, {}) for name in nodes) for color in Color}
+    return {
+        color: evidence.in_flight(node[color] for node in counters.values()) if whole[color] else None
+        for color in Color
+    }
 
 
 def drain(ports: Ports, color: Color) -> Drained:
@@ -56,8 +71,10 @@ def drain(ports: Ports, color: Color) -> Drained:
         return Drained(color, None, 0.0)
     left = _until_none(ports, color, "draining", deadline)
     waited = ports.service.release.drain.total_seconds() - deadline.left
-    ports.log(f"drained {color}: {_count(left)} in flight after {waited:.1f} s")
-    return Drained(color, left, round(waited, 2))
+    colors = {str(each): left if each is color else found for each, found in in_flight_by_color(ports).items()}
+    told = ", ".join(f"{each} {'unknown' if found is None else found}" for each, found in colors.items())
+    ports.log(f"drained {color}: {_count(left)} in flight after {waited:.1f} s; by color: {told}")
+    return Drained(color, left, round(waited, 2), colors)
 
 
 def wait_until_unused(ports: Ports, color: Color, reading: Reading) -> None:

@@ -100,6 +100,7 @@ class Report:
     watches: Sequence[Json]
     approvals: Sequence[Json]
     by_hand: Sequence[str]
+    warnings: Sequence[str]
     skipped: Sequence[Json]
     skip_reason: str
     drained: Json | None
@@ -149,6 +150,7 @@ def report(ran: Ran, steps: Sequence[Step]) -> Report:
         watches=[_watch(step.task, step.end) for step in steps if step.end],
         approvals=[{"step": s.task, **s.value} for s in steps if s.value and "chosen" in s.value],
         by_hand=[step.by_hand for step in steps if step.by_hand],
+        warnings=[line for step in steps if step.value for line in step.value.get("warnings", ())],
         skipped=[{"step": step.task, "why": step.left_out} for step in steps if step.left_out],
         skip_reason=plan.get("skip_reason") or "",
         drained=next((step.value["drained"] for step in steps if step.value and "drained" in step.value), None),

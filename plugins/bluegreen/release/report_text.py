@@ -16,7 +16,7 @@ def markdown(told: Json) -> str:
 
     :param told: ``Report.as_json()``
     """
-    parts = (_head, _diagnosis, _way_back, _shifts, _requests, _watches, _people, _proofs, _steps, _changes)
+    parts = (_head, _warnings, _diagnosis, _way_back, _shifts, _requests, _watches, _people, _proofs, _steps, _changes)
     return "\n".join(line for part in parts for line in part(told)) + "\n"
 
 
@@ -33,6 +33,11 @@ def _head(told: Json) -> Iterator[str]:
         f"{_plain(told['by'])}, {day}{_time(told['began'])} to {_time(told['written'])} UTC, run `{told['run']}`"
     )
     yield ""
+
+
+def _warnings(told: Json) -> Iterator[str]:
+    if told["warnings"]:
+        yield from (f"**Warning:** {_plain(line)}\n" for line in told["warnings"])
 
 
 def _diagnosis(told: Json) -> Iterator[str]:
@@ -120,7 +125,9 @@ def _requests(told: Json) -> Iterator[str]:
     yield from _table(("color", "requests", "5xx among them", "share"), rows)
     if drained := told["drained"]:
         left = "an unknown number of" if drained["in_flight"] is None else drained["in_flight"]
-        yield f"Drained {drained['color']} for {drained['seconds']} s: {left} requests were still in flight."
+        by_color = ", ".join(f"{c} {'unknown' if n is None else n}" for c, n in drained.get("colors", {}).items())
+        ends = f" In flight at the end: {by_color}." if by_color else ""
+        yield f"Drained {drained['color']} for {drained['seconds']} s: {left} requests were still in flight.{ends}"
         yield ""
 
 

@@ -78,8 +78,8 @@ BAD = {
         "tags: [demo]",
         "zzz: 1",
         (
-            ":3: zzz: unknown key 'zzz'; allowed keys: colors, deploy, description, entry, evidence, health, notify, owner,"
-            " prewarm, release, router, service, smoke, sources, tags"
+            ":3: zzz: unknown key 'zzz'; allowed keys: colors, deploy, description, entry, evidence, health, migrations,"
+            " notify, owner, prewarm, release, router, service, sessions, smoke, sources, state, tags"
         ),
     ),
     "missing key": (
