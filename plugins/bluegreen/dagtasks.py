@@ -1,0 +1,122 @@
+"""
+The tasks of a release in their order.
+
+The layout is the design's section 6; which trigger rules and teardowns hold under which fault was measured there.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+from airflow.sdk import TriggerRule
+
+from bluegreen.catalog.models import Service
+from bluegreen.catalog.sessions import StateTransfer
+from bluegreen.deployers.fence import patience
+from bluegreen.edge import (
+    APPROVE_CANARY_TASK,
+    APPROVE_SWITCH_TASK,
+    FINISH_TASK,
+    HOLD_TASK,
+    KEEP_OLD_TASK,
+    PLAN_TASK,
+    SESSIONS_TASK,
+    STATE_TASK,
+    SWITCH_TASK,
+    WATCH_TASK,
+    WAY_BACK,
+)
+from bluegreen.operators.approve import ApproveOperator, HoldOperator
+from bluegreen.operators.ending import (
+    FinishOperator,
+    KeepOldOperator,
+    OutcomeOperator,
+    RollbackOperator,
+    SafeOperator,
+    VerdictOperator,
+)
+from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
+from bluegreen.operators.stateful import SessionsOperator, StateTransferOperator
+from bluegreen.operators.traffic import ShiftOperator
+from bluegreen.sensors.watch import WatchSensor
+
+
+def release_tasks(service: Service) -> None:
+    """Make every task of a release, within its DAG."""
+    name = service.service
+    forward = {"service": name, "trigger_rule": TriggerRule.NONE_FAILED}
+    chain: list[Any] = [
+        PlanOperator(task_id=PLAN_TASK, service=name),
+        DeployOperator(task_id="deploy", execution_timeout=longest_deploy(service), **forward),
+        PrewarmOperator(task_id="prewarm", execution_timeout=timedelta(minutes=15), **forward),
+        SmokeOperator(task_id="smoke", execution_timeout=timedelta(minutes=15), **forward),
+    ]
+    chain += _sessions(forward, service, SESSIONS_TASK)
+    if service.release.approvals.before_canary:
+        chain.append(ApproveOperator(task_id=APPROVE_CANARY_TASK, gate="before_canary", **forward))
+    chain += _state(forward, service)  # after people were asked: nothing is to change between it and the traffic
+    chain += _traffic(forward, service)
+    for before, after in pairwise(chain):
+        before >> after
+    _end(chain[-1], name)
+
+
+def longest_deploy(service: Service) -> timedelta:
+    """Return how long a deploy or a retire may take."""
+    deploy = service.deploy
+    return service.release.drain + deploy.timeout + deploy.ready_within + patience(service)
+
+
+def _sessions(forward: dict[str, Any], service: Service, task: str, **shift: Any) -> list[Any]:
+    if service.sessions is None:
+        return []
+    return [SessionsOperator(task_id=task, execution_timeout=timedelta(minutes=5), **shift, **forward)]
+
+
+def _state(forward: dict[str, Any], service: Service) -> list[Any]:
+    if not isinstance(service.state, StateTransfer):
+        return []
+    longest = 2 * service.state.timeout + timedelta(minutes=1)
+    return [StateTransferOperator(task_id=STATE_TASK, execution_timeout=longest, **forward)]
+
+
+def _traffic(forward: dict[str, Any], service: Service) -> list[Any]:
+    release = service.release
+    shifts, watches, chain = [PLAN_TASK], list[str](), list[Any]()
+    for number in range(len(release.canary)):
+        shift, watch = f"canary_{number + 1}", f"canary_{number + 1}_watch"
+        chain += [
+            ShiftOperator(task_id=shift, canary=number, after=list(shifts), watches=list(watches), **forward),
+            *(_sessions(forward, service, f"{shift}_sessions", shift=shift, canary=0) if number == 0 else ()),
+            WatchSensor(task_id=watch, shift=shift, canary=number, **forward),
+        ]
+        shifts += [shift, watch]  # a watch that held the traffic to ask has moved the epoch on
+        watches.append(watch)
+    if release.approvals.before_switch:
+        if release.canary:
+            chain.append(HoldOperator(task_id=HOLD_TASK, after=list(shifts), watches=list(watches), **forward))
+            shifts.append(HOLD_TASK)
+        chain.append(
+            ApproveOperator(task_id=APPROVE_SWITCH_TASK, gate="before_switch", watches=list(watches), **forward)
+        )
+    chain += [
+        ShiftOperator(task_id=SWITCH_TASK, after=list(shifts), watches=list(watches), **forward),
+        *_sessions(forward, service, f"{SWITCH_TASK}_sessions", shift=SWITCH_TASK),
+        WatchSensor(task_id=WATCH_TASK, shift=SWITCH_TASK, **forward),
+    ]
+    return chain
+
+
+def _end(last: Any, name: str) -> None:
+    outcome = OutcomeOperator(task_id="outcome", trigger_rule=TriggerRule.ALL_DONE, **WAY_BACK)
+    finish = FinishOperator(task_id=FINISH_TASK, service=name)
+    keep_old = KeepOldOperator(task_id=KEEP_OLD_TASK, service=name)
+    rollback = RollbackOperator(task_id="rollback", service=name, **WAY_BACK)
+    # Without setups=: a teardown with setups does not run when its setup was killed. The last one decides the state.
+    safe = SafeOperator(task_id="safe", service=name, **WAY_BACK).as_teardown()
+    verdict = VerdictOperator(task_id="verdict", service=name, **WAY_BACK).as_teardown(on_failure_fail_dagrun=True)
+    last >> outcome >> [finish, rollback] >> safe >> verdict
+    # Beside safe, and before the task that decides: what goes wrong in it fails no release that is promoted.
+    finish >> keep_old >> verdict
