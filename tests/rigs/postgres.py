@@ -90,6 +90,11 @@ class Postgres:
             connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template}"')
         return name
 
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is in it."""
+        with self.connect() as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
     def start(self) -> None:
         """Start it, also after ``stop``, and wait until it answers."""
         programs = binaries()

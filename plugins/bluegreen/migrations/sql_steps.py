@@ -17,7 +17,7 @@ from bluegreen.catalog.migrations import Migrations
 from bluegreen.core.errors import MigrationBlocked, MigrationFailed
 from bluegreen.migrations.databases import Session, SqlTrouble
 from bluegreen.migrations.engine import Bounds, Engine
-from bluegreen.migrations.history import History, Job, Row
+from bluegreen.migrations.history import History, Job, Row, State
 from bluegreen.migrations.patience import Patience, StatementTrouble
 from bluegreen.migrations.statements import Class, Unit, units
 from bluegreen.migrations.turns import Turn
@@ -90,7 +90,8 @@ class Steps:
         history = self._opened()
         row = history.rows().get(job.name)
         done = row.done if row else 0
-        history.open(job, row)
+        if row is None or row.state != State.RUNNING or row.run != self.run:
+            history.open(job, row)
         unit = next((one for one in self._units(job) if one.end > done), None)
         if unit is None:
             history.advance(job, len(job.statements))
