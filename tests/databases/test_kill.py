@@ -91,7 +91,7 @@ def undisturbed(server, folder):
     """The schema that is wanted, and how many statements lead to it."""
     rig, killer = SqlRig(server, folder), Killer()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pg_session.PgSession, "execute", lambda *words: killer(*words))
+        patch.setattr(pg_session.PgSession, "execute", lambda *words: killer(*words))  # noqa: PLW0108 - to be bound
         rig.runner().apply(Phase.EXPAND)
     return rig.sql(SCHEMA), killer.count
 
@@ -100,7 +100,7 @@ def die(rig: SqlRig, killer: Killer) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            pg_session.PgSession.execute = lambda *words: killer(*words)
+            pg_session.PgSession.execute = lambda *words: killer(*words)  # noqa: PLW0108 - to be bound
             rig.runner().apply(Phase.EXPAND)
         finally:
             os._exit(0)

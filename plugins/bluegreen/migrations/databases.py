@@ -22,7 +22,8 @@ APPLICATION = "bluegreen-migrations"
 CONNECT_TIMEOUT = 10
 """Seconds."""
 _LITERALS = re.compile(
-    r"\$(\w*)\$.*?(?:\$\1\$|\Z)"  # $$ … $$
+    r"\"[^\"]*\"|`[^`]*`"  # names: kept
+    r"|\$(\w*)\$.*?(?:\$\1\$|\Z)"  # $$ … $$
     r"|[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)"
     r"|'(?:[^']|'')*(?:'|\Z)"
     r"|--[^\n]*|/\*.*?(?:\*/|\Z)"
@@ -154,9 +155,14 @@ def postgres_words(credentials: Credentials) -> dict[str, str]:
 
 def shown(sql: str) -> str:
     """Return a statement in one line, without what stands in it: no value of a row may reach a log."""
-    bare = _LITERALS.sub(lambda found: "" if found[0].startswith(("--", "/*")) else "?", sql)
-    line = masked(" ".join(bare.split()))
+    line = masked(" ".join(_LITERALS.sub(_bare, sql).split()))
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+
+def _bare(found: re.Match[str]) -> str:
+    if found[0].startswith(("--", "/*")):
+        return ""
+    return found[0] if found[0][0] in '"`' else "?"
 
 
 def own_words(text: str, hide: Sequence[str] = ()) -> str:

@@ -95,9 +95,10 @@ def trouble(error: psycopg.Error, hide: Sequence[str], *, gone: bool) -> SqlTrou
     :param gone: there is no connection any more
     """
     code = error.sqlstate or ""
-    primary = error.diag.message_primary or str(error)
-    hint = error.diag.message_hint
-    return SqlTrouble(_kind(error, code, gone), own_words(primary + (f"; hint: {hint}" if hint else ""), hide), code)
+    kind = _kind(error, code, gone)
+    hint = error.diag.message_hint if kind is Kind.OTHER else None
+    words = (error.diag.message_primary or str(error)) + (f"; hint: {hint}" if hint else "")
+    return SqlTrouble(kind, own_words(words, hide), code)
 
 
 def _kind(error: psycopg.Error, code: str, gone: bool) -> Kind:

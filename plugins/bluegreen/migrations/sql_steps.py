@@ -124,7 +124,7 @@ class Steps:
         with self._named(job, index, session):
             self.engine.bound(session, bounds_of(statement.cls, self.settings))
             if self.engine.happened(session, statement, note):
-                self.say(f"{_what(job, index)}: its effect is there already")
+                self.say(f"{job.name}: {_what(job, index)}: its effect is there already")
                 history.advance(job, index + 1)
                 return
         if note is None:
@@ -135,13 +135,13 @@ class Steps:
     def _execute(self, job: Job, index: int, session: Session) -> None:
         statement = job.statements[index]
         if statement.cls is Class.OURS:
-            self.say(f"{_what(job, index)}: passed over, the service file says the timeouts")
+            self.say(f"{job.name}: {_what(job, index)}: passed over, the service file says the timeouts")
             return
         with self._named(job, index, session):
             begin = time.monotonic()
             self.engine.bound(session, bounds_of(statement.cls, self.settings))
             session.execute(statement.text)
-        self.say(f"{_what(job, index)}: done in {time.monotonic() - begin:.3f} s")
+        self.say(f"{job.name}: {_what(job, index)}: done in {time.monotonic() - begin:.3f} s")
 
     @contextmanager
     def _named(self, job: Job, index: int, session: Session) -> Iterator[None]:
@@ -180,4 +180,4 @@ class Steps:
 
 def _what(job: Job, index: int) -> str:
     statement = job.statements[index]
-    return f"{job.name}: statement {index + 1} of {len(job.statements)} (line {statement.line}): {statement}"
+    return f"statement {index + 1} of {len(job.statements)} (line {statement.line}): {statement}"
