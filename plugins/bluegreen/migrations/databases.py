@@ -107,6 +107,7 @@ class Place:
     def url(self) -> str:
         """DATABASE_URL of it, password and all: for a tool's environment, and nothing else."""
         given, words = self.credentials, dict(postgres_words(self.credentials)) if self.is_postgresql else {}
+        words.pop("options", None)  # in PGOPTIONS, beside the timeouts
         host, socket = (given.host, "") if not given.host.startswith("/") else ("", given.host)
         login = quote(given.login, safe="") + (f":{quote(given.password, safe='')}" if given.password else "")
         port = f":{given.port}" if given.port and not socket else ""

@@ -52,6 +52,10 @@ class Engine(Protocol):
         """Say who holds what a session waits for; none where it does not wait."""
         ...
 
+    def holders_of_tools(self, session: Session) -> list[str]:
+        """Say who holds what sessions with our name wait for: a tool's, whose process we do not know."""
+        ...
+
     def bound(self, session: Session, bounds: Bounds) -> None:
         """Set how long the next statement may wait and run."""
         ...
@@ -83,6 +87,10 @@ class Engine(Protocol):
         :param note: what ``note`` gave before an earlier try; None where there was none
         :raises SqlTrouble: nobody can tell, or somebody else is at it
         """
+        ...
+
+    def clean(self, session: Session, sql: str) -> None:
+        """Take away what killed tries of a tool's statements have left, before it tries again."""
         ...
 
     def left_over(self, session: Session) -> list[str]:

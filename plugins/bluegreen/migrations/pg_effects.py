@@ -6,9 +6,11 @@ CREATE INDEX CONCURRENTLY that ends early leaves an invalid index: it costs each
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 from pglast import ast, parse_sql
+from pglast.parser import ParseError
 from pglast.stream import RawStream
 
 from bluegreen.migrations.databases import Kind, Session, SqlTrouble
@@ -45,6 +47,19 @@ def happened(session: Session, statement: Statement, *, again: bool) -> bool:
     if (partition := detached(node)) is not None:
         return _is_detached(session, node, partition, again=again)
     return False
+
+
+def clean(session: Session, sql: str) -> None:
+    """
+    Drop the invalid index of each CREATE INDEX CONCURRENTLY of a text.
+
+    :param sql: what a tool is about to execute; what is not PostgreSQL's SQL is the tool's business
+    :raises SqlTrouble: somebody else is building it
+    """
+    with suppress(ParseError):
+        for one in parse_sql(sql):
+            if isinstance(one.stmt, ast.IndexStmt) and one.stmt.concurrent and one.stmt.idxname:
+                _index_is_there(session, one.stmt, "", again=False)
 
 
 def _index_is_there(session: Session, node: ast.IndexStmt, text: str, *, again: bool) -> bool:

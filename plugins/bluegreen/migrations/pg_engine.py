@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bluegreen.migrations import pg_effects, pg_statements
-from bluegreen.migrations.databases import Kind, Session, SqlTrouble, shown
+from bluegreen.migrations.databases import APPLICATION, Kind, Session, SqlTrouble, shown
 from bluegreen.migrations.engine import Bounds
 from bluegreen.migrations.history import TABLE
 from bluegreen.migrations.statements import Statement
@@ -34,6 +34,9 @@ _WHO = """a.pid, coalesce(a.application_name, ''), coalesce(a.usename, ''), coal
   coalesce(extract(epoch FROM clock_timestamp() - a.query_start), 0)::float, coalesce(a.query, '')"""
 _HOLDERS = f"""SELECT b.pid, {_WHO.partition(", ")[2]} FROM unnest(pg_blocking_pids(%s)) AS b(pid)
   LEFT JOIN pg_stat_activity a USING (pid) ORDER BY a.xact_start"""  # noqa: S608 - constants
+_HOLDERS_OF_TOOLS = f"""SELECT {_WHO} FROM pg_stat_activity w, unnest(pg_blocking_pids(w.pid)) AS b(pid)
+  JOIN pg_stat_activity a USING (pid) WHERE w.datname = current_database() AND w.application_name = '{APPLICATION}'
+  ORDER BY a.xact_start"""  # noqa: S608
 _TURN = f"""SELECT {_WHO} FROM pg_locks l JOIN pg_stat_activity a USING (pid)
   WHERE l.locktype = 'advisory' AND l.classid = {_CLASS} AND l.objid = {_KEY} AND l.granted
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""  # noqa: S608
@@ -66,6 +69,10 @@ class PgEngine:
     def holders(self, session: Session, pid: int) -> list[str]:
         """Say who holds what a session waits for."""
         return [_who(row) for row in session.execute(_HOLDERS, [pid])]
+
+    def holders_of_tools(self, session: Session) -> list[str]:
+        """Say who holds what a tool's sessions wait for."""
+        return [_who(row) for row in session.execute(_HOLDERS_OF_TOOLS)]
 
     def bound(self, session: Session, bounds: Bounds) -> None:
         """Set both timeouts of the session."""
@@ -110,6 +117,10 @@ class PgEngine:
     def happened(self, session: Session, statement: Statement, note: str | None) -> bool:
         """Look at the indexes and partitions themselves."""
         return pg_effects.happened(session, statement, again=note is not None)
+
+    def clean(self, session: Session, sql: str) -> None:
+        """Drop the invalid indexes of those that are built concurrently."""
+        pg_effects.clean(session, sql)
 
     def left_over(self, session: Session) -> list[str]:
         """Name the invalid indexes."""

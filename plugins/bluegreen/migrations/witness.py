@@ -42,8 +42,23 @@ class Witness:
 
         :param every: seconds between two looks
         """
+        with self._beside(lambda session: self.engine.holders(session, pid), every) as seen:
+            yield seen
+
+    @contextmanager
+    def watching_application(self, every: float) -> Iterator[Seen]:
+        """
+        Look at every session of a tool, which bears our name, until the block ends.
+
+        :param every: seconds between two looks
+        """
+        with self._beside(self.engine.holders_of_tools, every) as seen:
+            yield seen
+
+    @contextmanager
+    def _beside(self, ask: Callable[[Session], list[str]], every: float) -> Iterator[Seen]:
         seen, over = Seen(), threading.Event()
-        thread = threading.Thread(target=self._look, args=(pid, every, seen, over), daemon=True)
+        thread = threading.Thread(target=self._look, args=(ask, every, seen, over), daemon=True)
         thread.start()
         try:
             yield seen
@@ -57,11 +72,11 @@ class Witness:
             self._session.close()
             self._session = None
 
-    def _look(self, pid: int, every: float, seen: Seen, over: threading.Event) -> None:
+    def _look(self, ask: Callable[[Session], list[str]], every: float, seen: Seen, over: threading.Event) -> None:
         while not over.wait(every):
             try:
                 self._session = self._session or self.place.connect()
-                found = self.engine.holders(self._session, pid)
+                found = ask(self._session)
             except SqlTrouble:
                 self.close()  # the next look connects anew; without a witness the statement is as good
                 continue
