@@ -108,7 +108,7 @@ class _Work:
             change = self.made.change(after, edge, skip_locked=before.passes == SKIPS)
             changed = self.connection.execute(change).rowcount
             now = State(**vars(before))
-            now.after = edge if edge else after
+            now.after = edge or after
             now.rows, now.batches = before.rows + changed, before.batches + 1
             now.seconds = before.seconds + self.deadline.clock() - begun
             now.save(self.connection)
@@ -174,7 +174,7 @@ def _number(connection: psycopg.Connection[Any], made: Statements, name: str) ->
         ) from None
 
 
-def run(  # noqa: PLR0913 - the clock is a test's
+def run(
     connect: Connect,
     migration: Migration,
     limits: Backfill,

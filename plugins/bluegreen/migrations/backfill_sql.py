@@ -56,32 +56,32 @@ class Statements:
         name = self.file.table.split(".")[-1]
         return [sql.Identifier(name, column) for column in self.file.key]
 
-    def _row(self) -> sql.Composable:
+    def _row(self) -> sql.Composed:
         return sql.SQL("({})").format(sql.SQL(", ").join(self._columns))
 
-    def _bound(self, which: str, cursor: Cursor) -> sql.Composable:
+    def _bound(self, which: str, cursor: Cursor) -> sql.Composed:
         """Compare the key with one that was read before; whole rows, as its index is ordered."""
         if cursor is None:
-            return sql.SQL("true")
+            return sql.Composed([sql.SQL("true")])
         values = [
             sql.SQL("{}::{}").format(sql.Literal(word), sql.SQL(kind))
             for word, kind in zip(cursor, self.types, strict=True)
         ]
         return sql.SQL("{} {} ({})").format(self._row(), sql.SQL(which), sql.SQL(", ").join(values))
 
-    def _texts(self) -> sql.Composable:
+    def _texts(self) -> sql.Composed:
         return sql.SQL(", ").join(sql.SQL("{}::text").format(column) for column in self._columns)
 
-    def edge(self, after: Cursor, size: int) -> sql.Composable:
+    def edge(self, after: Cursor, size: int) -> sql.Composed:
         """Return the query of the page's last key; without one the page is the table's rest."""
         return sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
             self._texts(), self.table, self._bound(">", after), self._order(), sql.Literal(size - 1)
         )
 
-    def _order(self) -> sql.Composable:
+    def _order(self) -> sql.Composed:
         return sql.SQL(", ").join(self._columns)
 
-    def change(self, after: Cursor, until: Cursor, *, skip_locked: bool) -> sql.Composable:
+    def change(self, after: Cursor, until: Cursor, *, skip_locked: bool) -> sql.Composed:
         """
         Return the update of one page: its rows are locked in the key's order, then changed.
 
@@ -107,13 +107,13 @@ class Statements:
             same=sql.SQL(" AND ").join(same),
         )
 
-    def left_over(self) -> sql.Composable:
+    def left_over(self) -> sql.Composed:
         """Return the query of one row's key that is still to do."""
         return sql.SQL("SELECT {} FROM {} WHERE (\n{}\n) LIMIT 1").format(
             self._texts(), self.table, sql.SQL(self.file.where)
         )
 
-    def extent(self) -> sql.Composable:
+    def extent(self) -> sql.Composed:
         """Return the query of the least and the greatest key, where it is a number."""
         return sql.SQL("SELECT min({0}), max({0}) FROM {1}").format(self._columns[0], self.table)
 
