@@ -127,11 +127,11 @@ def _row(connection: psycopg.Connection[Any], name: str) -> State | None:
 @contextmanager
 def held(connection: psycopg.Connection[Any], name: str) -> Iterator[None]:
     """
-    Hold a backfill for the time of a session; the server lets go of it when the session ends, however it ends.
+    Hold a name, a backfill's, for the time of a session; the server lets go of it when the session ends, however it ends.
 
     :raises MigrationBlocked: somebody else holds it; says who
     """
-    key = int.from_bytes(hashlib.sha256(f"bluegreen backfill {name}".encode()).digest()[:8], signed=True)
+    key = int.from_bytes(hashlib.sha256(f"bluegreen {name}".encode()).digest()[:8], signed=True)
     row = connection.execute("SELECT pg_try_advisory_lock(%s::bigint)", [key]).fetchone()
     if not (row and row[0]):
         holder = connection.execute(_HOLDER, [key]).fetchone()
