@@ -56,7 +56,7 @@ WHERE format('%%I.%%I', n.nspname, c.relname) = ANY (%s) AND (c.relreplident = '
   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
 """
 SEQUENCES = """
-SELECT format('%I.%I', schemaname, sequencename) FROM pg_sequences WHERE schemaname !~ '^pg_' ORDER BY 1
+SELECT format('%I.%I', schemaname, sequencename) FROM pg_sequences WHERE schemaname !~ '^pg_' AND sequencename !~ '^bluegreen_' ORDER BY 1
 """
 _BEHIND = """
 SELECT active, coalesce(confirmed_flush_lsn >= %s::pg_lsn, false), (%s::pg_lsn - confirmed_flush_lsn)::bigint

@@ -25,7 +25,7 @@ from bluegreen.migrations import replica_sequences
 from bluegreen.migrations.backfill_state import held
 from bluegreen.migrations.pg_errors import Log, told
 from bluegreen.migrations.replica_check import PUBLISHED, check, confirmed
-from bluegreen.migrations.replica_fence import fenced, now, open_again
+from bluegreen.migrations.replica_fence import fenced, install, now, open_again, take_away
 from bluegreen.migrations.replica_sides import Pair, one
 
 _STEP = timedelta(seconds=30)
@@ -76,6 +76,7 @@ def cut_over(pair: Pair, replica: Replica, switch: Callable[[], None], log: Log)
             return Cut(pair.source.name, pair.target.name, None, None)
         check(pair, replica)
         _open_slot(pair)
+        install(pair.source, pair.publication, now(replica.within))
         done = _moved(pair, replica, switch, log)
         _turn(pair)
     log(f"{where}: writers waited {done.blocked_s} s; {done.sequences} sequences are {replica.sequences_ahead} ahead")
@@ -85,11 +86,11 @@ def cut_over(pair: Pair, replica: Replica, switch: Callable[[], None], log: Log)
 def _moved(pair: Pair, replica: Replica, switch: Callable[[], None], log: Log) -> Cut:
     switched, late, begun = False, False, 0.0
     try:
-        with fenced(pair.source, pair.publication, replica.block_writes, now(replica.within)) as close:
+        with fenced(pair.source, replica.block_writes, now(replica.within)) as close:
             bound = now(replica.block_writes)
             begun = time.monotonic()
             sequences = _caught_up(pair, replica, bound)
-            open_again(pair.target, bound)
+            open_again(pair.target)
             _in_time(pair, bound)
             switch()
             switched = True
@@ -134,7 +135,7 @@ def _forget(pair: Pair, target: psycopg.Connection[Any]) -> None:
 
 def _closed_late(pair: Pair, replica: Replica) -> None:
     """Close the source again; the forward subscription still brings over what was written there meanwhile."""
-    with fenced(pair.source, pair.publication, replica.block_writes, now(replica.within)) as close:
+    with fenced(pair.source, replica.block_writes, now(replica.within)) as close:
         with pair.source.connect() as source, pair.target.connect() as target:
             confirmed(pair, source, target, now(replica.block_writes))
             if target.info.server_version < _HAS_ORIGIN:
@@ -199,9 +200,9 @@ def _subscribe(pair: Pair, source: psycopg.Connection[Any]) -> sql.Composed:
 
 def open_source(pair: Pair) -> None:
     """
-    Let writers on at the source again, where a fence keeps them out: for people, when traffic is there for good.
+    Let writers on at the source again, and take the fence away: for people, when replication is given up.
 
     :raises MigrationBlocked: a lock could not be had, or the server does not answer
     """
     with told(pair.source.name, "took the fence away"):
-        open_again(pair.source, now(_STEP))
+        take_away(pair.source, now(_STEP))

@@ -8,7 +8,7 @@ import psycopg
 
 _ALL = """
 SELECT format('%I.%I', schemaname, sequencename), coalesce(last_value, start_value), increment_by, min_value, max_value
-FROM pg_sequences WHERE schemaname !~ '^pg_'
+FROM pg_sequences WHERE schemaname !~ '^pg_' AND sequencename !~ '^bluegreen_'
 """
 _SET = "SELECT setval(%s::regclass, %s)"
 

@@ -13,13 +13,14 @@ from bluegreen.migrations.pg_errors import Connect, told
 from bluegreen.migrations.ports import Phase
 
 FENCE = "bluegreen_fence"
-"""Name of the triggers that keep writers from the side that traffic left, and of their function."""
+"""Name of the triggers that keep writers from the side that traffic left, of their function and their state."""
+OPEN, SHUT = 1, 2
 _BACK = "_back"
 _SUBSCRIBED = """
 SELECT true FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
 WHERE s.subname = %s AND d.datname = current_database()
 """
-_FENCED = "SELECT true FROM pg_trigger WHERE tgname = %s AND NOT tgisinternal LIMIT 1"
+_FENCED = f"SELECT true FROM pg_sequences WHERE sequencename = %s AND last_value = {SHUT}"  # noqa: S608 - ours
 
 
 @dataclass(frozen=True)
