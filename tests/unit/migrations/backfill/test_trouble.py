@@ -50,7 +50,7 @@ def test_the_state_of_a_replicated_pair(two):
 
 def test_a_database_that_does_not_answer_is_said_without_its_password(backfill_server):
     def connect():
-        return psycopg.connect(backfill_server.url(password="wr0ng-word"), connect_timeout=2)
+        return psycopg.connect(backfill_server.url("postgres", "postgres", "wr0ng-word"), connect_timeout=2)
 
     told = state_of(connect)
     assert "password authentication failed" in told["not_known"]["database"]
