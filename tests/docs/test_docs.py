@@ -34,6 +34,7 @@ RUN_BY = {
     "make demo": "tests/system/test_demo.py",
     "curl -sf -X PATCH": "tests/system/test_approvals.py",
     "make bench": "below: the targets exist",
+    "table: users": "tests/unit/migrations/backfill/test_backfill_file.py",
     "[metrics]": "tests/monitoring/test_files.py",
     "frontend metrics": "tests/monitoring/test_files.py",
     "deploy ALL=(root)": "tests/rigs/sshd.py writes this line for real sudo",

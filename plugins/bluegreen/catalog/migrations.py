@@ -117,6 +117,10 @@ class Replica(Section):
     block_writes: Duration = Field(
         timedelta(seconds=10), description="at most in the cut-over, then they are let again and the release ends"
     )
+    apart: tuple[str, ...] = Field(
+        ("alembic_version", "django_migrations", "schema_migrations", "flyway_schema_history"),
+        description="tables that each side has for itself: they are not replicated; ours never are",
+    )
     sequences_ahead: int = Field(10_000, ge=0, description="how far sequences are set beyond what was used")
 
 

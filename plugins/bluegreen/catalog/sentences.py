@@ -55,9 +55,13 @@ class Place:
         return str(self.path[-1]) if self.path else ""
 
 
-def problems_of(errors: Sequence[ErrorDetails], document: Document) -> Iterator[Problem]:
-    """Translate pydantic's errors; what follows from another one is left out."""
-    told = [(error, _place(error["loc"], document.root)) for error in errors]
+def problems_of(errors: Sequence[ErrorDetails], document: Document, schema: Json | None = None) -> Iterator[Problem]:
+    """
+    Translate pydantic's errors; what follows from another one is left out.
+
+    :param schema: of the file, without references; by default a service file's
+    """
+    told = [(error, _place(error["loc"], document.root, schema or _schema())) for error in errors]
     misspelt = {(*p.path[:-1], _meant(p)) for error, p in told if error["type"] == "extra_forbidden"}
     for error, place in told:
         if _hidden(place.path, document) or (error["type"] == "missing" and place.path in misspelt):
@@ -94,9 +98,9 @@ def _inside(schema: Json, part: str | int) -> Json:
     return _resolved(schema.get("properties", {}).get(part) or schema.get("additionalProperties") or {})
 
 
-def _place(loc: tuple[int | str, ...], root: yaml.Node | None) -> Place:
+def _place(loc: tuple[int | str, ...], root: yaml.Node | None, schema: Json) -> Place:
     """Walk schema and nodes together; the tag of a union and ``[key]`` are pydantic's words, not the file's."""
-    place = Place((), 1, root, _schema(), {})
+    place = Place((), 1, root, schema, {})
     for part in loc:
         schema = place.schema
         if "discriminator" in schema and part in schema["discriminator"]["mapping"]:
