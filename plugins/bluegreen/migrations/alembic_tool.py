@@ -77,6 +77,6 @@ def _words(line: re.Pattern[str], text: str) -> list[str]:
 
 def _revisions(printed: str) -> Iterator[tuple[str, str]]:
     starts = list(_RUNNING.finditer(printed))
-    for found, after in zip(starts, [*starts[1:], None], strict=True):
-        sql = printed[found.end() : after.start() if after else len(printed)]
-        yield found["to"], re.sub(r"\n{3,}", "\n\n", _ITS_OWN.sub("", sql)).strip()
+    ends = [*(found.start() for found in starts[1:]), len(printed)]
+    for found, end in zip(starts, ends, strict=False):
+        yield found["to"], re.sub(r"\n{3,}", "\n\n", _ITS_OWN.sub("", printed[found.end() : end])).strip()

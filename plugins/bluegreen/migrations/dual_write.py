@@ -26,7 +26,7 @@ ALTER TABLE {table}
 {columns};
 
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $bluegreen$
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $bluegreen$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         -- Only the new version knows the new side: what stands there was meant, also over the old side's default.

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from bluegreen.catalog.models import Service
 from bluegreen.core.errors import MigrationFailed, MigrationRefused
 from bluegreen.core.ports import Secrets
 from bluegreen.migrations.databases import SqlTrouble, place_of, shown
-from bluegreen.migrations.engine import engine_of
+from bluegreen.migrations.engine import Bounds, engine_of
 from bluegreen.migrations.patience import Patience, StatementTrouble
 from bluegreen.migrations.ports import Migration, Phase
 from bluegreen.migrations.tool_process import ToolProcess
@@ -77,8 +78,9 @@ class ProgramTool(ABC):
         try:
             self._patiently(turn.session, "turn", turn)
             pending = self.pending(phase)
+            tries = chain([pending], repeat(None))
             if pending:
-                self._patiently(lambda: self._try(phase, turn), pending[0].name, turn)
+                self._patiently(lambda: self._try(phase, turn, next(tries)), pending[0].name, turn)
             return [one.name for one in pending]
         finally:
             turn.drop()
@@ -102,11 +104,16 @@ class ProgramTool(ABC):
     def _expand_left(self) -> Sequence[Migration]:
         return self._pending(Phase.EXPAND)
 
-    def _try(self, phase: Phase, turn: Turn) -> None:
-        """Execute what is pending now: an earlier try may have done some of it."""
+    def _try(self, phase: Phase, turn: Turn, found: Sequence[Migration] | None) -> None:
+        """
+        Execute what is pending now.
+
+        :param found: that; None where an earlier try may have done some of it
+        """
         session = turn.session()
-        pending = self._pending(phase)
+        pending = self._pending(phase) if found is None else found
         sql = "\n".join(one.sql for one in pending)
+        self._engine.bound(session, Bounds(self._settings.retry_for, None))
         self._engine.clean(session, sql)
         witness = Witness(self._place, self._engine, self._say)
         try:

@@ -156,6 +156,15 @@ def test_a_session_with_another_search_path_cannot_change_what_the_trigger_calls
     assert session.execute(FULL + "1").fetchone() == ("Ana López", "Ana", "López")
 
 
+def test_a_type_of_an_extension_is_found_whatever_the_sessions_path_is(connect, users):
+    users.execute("CREATE EXTENSION hstore; ALTER TABLE users ADD COLUMN tags hstore")
+    users.execute(rename("users", "tags", "labels", "hstore").expand)
+    session = connect()
+    session.execute("SET search_path = pg_catalog")
+    session.execute("UPDATE public.users SET labels = 'a=>1'::public.hstore WHERE id = 1")
+    assert users.execute("SELECT tags -> 'a' FROM users WHERE id = 1").fetchone() == ("1",)
+
+
 def test_names_that_need_quotes_are_too_long_or_have_a_schema(connect):
     connection, table = connect(), "select." + "t" * 60
     connection.execute('CREATE SCHEMA "select"')
