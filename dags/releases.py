@@ -1,4 +1,4 @@
-"""The release__, rollback__ and retire__<service> DAGs of Airflow for every service file in include/services."""
+"""The release__, rollback__, retire__ and contract__<service> DAGs of Airflow for every service file in include/services."""
 
 from bluegreen.dagkit import release_dags
 

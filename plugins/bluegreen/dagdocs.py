@@ -35,6 +35,14 @@ Ends the way back of the last release, then stops what the idle color still runs
 {waits}; a run whose release is not the last one any more does nothing.
 """
 
+CONTRACT_DOC = """
+### Take away what {service}'s database does not need any more
+
+Executes the destructive half of the migrations. Refuses, and says what to do, unless the last release is finished, its old
+color retired, the soak time over, no session of that color left, every backfill done, and the linter agrees. There is no way
+back of it.
+"""
+
 GUARDIAN_DOC = """
 ### Guardian
 
@@ -49,6 +57,33 @@ _TASKS = {
     "plan": """Asks every node of the router what is live, refuses what cannot be, and claims {service} for this run.
 
 **Red**: nothing was touched. The log says whose the service is, or what is wrong. **Then**: mend it and trigger a new run.""",
+    "lint": """Reads the migrations that this release would execute, and refuses what would break the old color, block the way
+back, or stop production.
+
+**Red**: nothing was touched. The log names each statement and what to write instead. `bluegreen migrations lint {service}` says
+the same on your machine.""",
+    "scratch": """Runs both versions' tests on a database that may be destroyed, before and after the migrations.
+
+**Red**: the log has the tests' last lines. Production's database was not touched.""",
+    "expand": """Executes the compatible half of the migrations, with short tries for each lock. **Skipped**: nothing was pending.
+
+**Red**: the log has the statement, and who holds the lock. No traffic has moved; a new release goes on from there.""",
+    "backfill": """Fills what the migrations added, in small transactions, with pauses. **Skipped**: nothing was pending.
+
+**Red**: the log says how far it is, or which rows still differ. No traffic has moved; a new release goes on from there.""",
+    "old_version": """Asks the live color its smoke tests again: the old version must work on the changed schema, too.
+
+**Red**: users may notice it **now**. The log says which test; give the schema back what the old version needs.""",
+    "caught_up": """Waits until replication, consumers and copies are not behind any more.
+
+**Red**: the log says what is behind, and how far. No traffic has moved.""",
+    "ready": """Sees whether anything could still need what is to be taken away. **Skipped**: nothing is pending.
+
+**Red**: nothing was touched; the log says what is in the way, and what to do.""",
+    "approve": """Waits for a person: *Required actions* of this task. A no touches nothing.""",
+    "contract": """Looks at everything once more, executes the destructive half, and asks the live color its smoke tests.
+
+**Red**: the log has the statement; a new run goes on from there. Red after it: the live version misses what was taken away.""",
     "deploy": """Runs the service's deploy on the idle color and waits until its servers are healthy at the version, also for the
 router. Users notice nothing: the color has no traffic.
 

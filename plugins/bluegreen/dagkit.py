@@ -1,5 +1,6 @@
 """
-The DAG factory: every service of the catalog gets ``release__``, ``rollback__`` and ``retire__<service>``; one ``guardian``.
+The DAG factory: every service of the catalog gets ``release__``, ``rollback__``, ``retire__`` and, with a
+database, ``contract__<service>``; one ``guardian``.
 
 ``dagtasks.py`` has a release's tasks in their order, ``dagparams.py`` the form of its run.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, cast
 
 from airflow.sdk import DAG, Param, get_parsing_context
@@ -17,17 +19,18 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from bluegreen.catalog.durations import text
 from bluegreen.catalog.load import load_all, load_service, services_folder
 from bluegreen.catalog.models import Service
-from bluegreen.dagdocs import GUARDIAN_DOC, RELEASE_DOC, RETIRE_DOC, ROLLBACK_DOC, approvals_doc, task_doc
+from bluegreen.dagdocs import CONTRACT_DOC, GUARDIAN_DOC, RELEASE_DOC, RETIRE_DOC, ROLLBACK_DOC, approvals_doc, task_doc
 from bluegreen.dagparams import reason_param, release_params
 from bluegreen.dagtasks import longest_deploy, release_tasks
 from bluegreen.edge import (
     WAY_BACK,
 )
+from bluegreen.operators.migrating import ContractOperator, ReadyOperator, ask_to_contract
 from bluegreen.operators.way_back import GuardOperator, RetireOperator, RollbackNowOperator
 from bluegreen.triggers.overdue import tell_people
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-KINDS = ("release", "rollback", "retire")
+KINDS = ("release", "rollback", "retire", "contract")
 GUARD_EVERY = timedelta(seconds=15)
 
 
@@ -47,6 +50,8 @@ def release_dags() -> Iterator[DAG]:
         yield release_dag(service)
         yield rollback_dag(service)
         yield retire_dag(service)
+        if service.migrations:
+            yield contract_dag(service)
 
 
 def raise_catalog_errors() -> None:
@@ -129,6 +134,27 @@ def retire_dag(service: Service) -> DAG:
         **_COMMON,
     ) as dag:
         RetireOperator(task_id="retire", service=name, execution_timeout=longest_deploy(service))
+    return _documented(dag, name)
+
+
+def contract_dag(service: Service) -> DAG:
+    """Build ``contract__<service>``."""
+    name = service.service
+    with DAG(
+        dag_id=f"contract__{name}",
+        schedule=None,
+        description=f"Execute the destructive half of {name}'s migrations",
+        doc_md=CONTRACT_DOC.format(service=name),
+        tags={"contract", *service.tags},
+        default_args={"owner": service.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
+        max_active_runs=1,
+        **_COMMON,
+    ) as dag:
+        asked = [ask_to_contract(name)] if service.migrations and service.migrations.contract.approve else []
+        chain: list[Any] = [ReadyOperator(task_id="ready", service=name), *asked]
+        chain.append(ContractOperator(task_id="contract", service=name, execution_timeout=timedelta(days=1)))
+        for before, after in pairwise(chain):
+            before >> after
     return _documented(dag, name)
 
 

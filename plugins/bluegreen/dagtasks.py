@@ -12,16 +12,23 @@ from typing import Any
 
 from airflow.sdk import TriggerRule
 
+from bluegreen.catalog.migrations import SqlFiles
 from bluegreen.catalog.models import Service
 from bluegreen.catalog.sessions import StateTransfer
 from bluegreen.deployers.fence import patience
 from bluegreen.edge import (
     APPROVE_CANARY_TASK,
     APPROVE_SWITCH_TASK,
+    BACKFILL_TASK,
+    CAUGHT_UP_TASK,
+    EXPAND_TASK,
     FINISH_TASK,
     HOLD_TASK,
     KEEP_OLD_TASK,
+    LINT_TASK,
+    OLD_VERSION_TASK,
     PLAN_TASK,
+    SCRATCH_TASK,
     SESSIONS_TASK,
     STATE_TASK,
     SWITCH_TASK,
@@ -37,6 +44,14 @@ from bluegreen.operators.ending import (
     SafeOperator,
     VerdictOperator,
 )
+from bluegreen.operators.migrating import (
+    BackfillOperator,
+    CaughtUpOperator,
+    ExpandOperator,
+    LintOperator,
+    OldVersionOperator,
+    ScratchOperator,
+)
 from bluegreen.operators.release_steps import DeployOperator, PlanOperator, PrewarmOperator, SmokeOperator
 from bluegreen.operators.stateful import SessionsOperator, StateTransferOperator
 from bluegreen.operators.traffic import ShiftOperator
@@ -48,12 +63,15 @@ def release_tasks(service: Service) -> None:
     name = service.service
     forward = {"service": name, "trigger_rule": TriggerRule.NONE_FAILED}
     chain: list[Any] = [
+        *_lint(service),
         PlanOperator(task_id=PLAN_TASK, service=name),
+        *_migrations(forward, service),
         DeployOperator(task_id="deploy", execution_timeout=longest_deploy(service), **forward),
         PrewarmOperator(task_id="prewarm", execution_timeout=timedelta(minutes=15), **forward),
         SmokeOperator(task_id="smoke", execution_timeout=timedelta(minutes=15), **forward),
     ]
     chain += _sessions(forward, service, SESSIONS_TASK)
+    chain += _caught_up(forward, service)
     if service.release.approvals.before_canary:
         chain.append(ApproveOperator(task_id=APPROVE_CANARY_TASK, gate="before_canary", **forward))
     chain += _state(forward, service)  # after people were asked: nothing is to change between it and the traffic
@@ -67,6 +85,39 @@ def longest_deploy(service: Service) -> timedelta:
     """Return how long a deploy or a retire may take."""
     deploy = service.deploy
     return service.release.drain + deploy.timeout + deploy.ready_within + patience(service)
+
+
+def _lint(service: Service) -> list[Any]:
+    longest = timedelta(minutes=15)
+    name = service.service
+    return [LintOperator(task_id=LINT_TASK, service=name, execution_timeout=longest)] if service.migrations else []
+
+
+def _migrations(forward: dict[str, Any], service: Service) -> list[Any]:
+    """Return what changes the schema before anything is deployed."""
+    settings = service.migrations
+    if settings is None:
+        return []
+    made: list[Any] = []
+    if settings.scratch:
+        longest = 5 * settings.scratch.timeout + settings.retry_for
+        made.append(ScratchOperator(task_id=SCRATCH_TASK, execution_timeout=longest, **forward))
+    # A statement that blocks nobody has no bound of its own: building an index of a large table takes hours.
+    made.append(ExpandOperator(task_id=EXPAND_TASK, execution_timeout=timedelta(days=1), **forward))
+    if isinstance(settings.tool, SqlFiles):
+        longest = settings.backfill.timeout + timedelta(minutes=10)
+        made.append(BackfillOperator(task_id=BACKFILL_TASK, execution_timeout=longest, **forward))
+    made.append(OldVersionOperator(task_id=OLD_VERSION_TASK, execution_timeout=timedelta(minutes=15), **forward))
+    return made
+
+
+def _caught_up(forward: dict[str, Any], service: Service) -> list[Any]:
+    settings = service.migrations
+    if settings is None or not (settings.behind or settings.replica):
+        return []
+    waits = [one.within for one in settings.behind] + ([settings.replica.within] if settings.replica else [])
+    longest = sum(waits, timedelta(minutes=5))
+    return [CaughtUpOperator(task_id=CAUGHT_UP_TASK, execution_timeout=longest, **forward)]
 
 
 def _sessions(forward: dict[str, Any], service: Service, task: str, **shift: Any) -> list[Any]:

@@ -33,6 +33,10 @@ FINISH_TASK, KEEP_OLD_TASK = "finish", "keep_old"
 APPROVE_CANARY_TASK, HOLD_TASK, APPROVE_SWITCH_TASK = "approve_canary", "hold", "approve_switch"
 """Tasks of a release where people are asked."""
 
+LINT_TASK, SCRATCH_TASK, EXPAND_TASK, BACKFILL_TASK = "lint", "scratch", "expand", "backfill"
+OLD_VERSION_TASK, CAUGHT_UP_TASK = "old_version", "caught_up"
+"""Tasks of a release whose service has a database."""
+
 SESSIONS_TASK, STATE_TASK = "sessions", "state_transfer"
 """Tasks of a release whose service keeps something that its users would miss."""
 

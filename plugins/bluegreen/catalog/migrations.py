@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.section import ConnectionId, Section
+from bluegreen.core.colors import Color
 
-COLOR = "$color"
+COLOR, VERSION = "$color", "$version"
 _LEAST = timedelta(milliseconds=10)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]*$")]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -109,7 +110,8 @@ class Scratch(Section):
 class Replica(Section):
     """Two databases, one a color, kept alike by logical replication (PostgreSQL)."""
 
-    database: Database = Field(description="the other color's; the release's own is the one that is written to")
+    database: Database = Field(description="of the color below; migrations.database is the other color's")
+    color: Color = Field(Color.GREEN, description="whose database that is")
     publication: Name
     subscription: Name
     slot: str = Field("", description="by default the subscription's name")

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import make_conninfo
 
 from bluegreen.migrations.databases import (
     APPLICATION,
@@ -67,25 +68,39 @@ def connect(place: Place) -> PgSession:
 
     :raises SqlTrouble: it does not answer, or does not let us in
     """
-    given = place.credentials
-    words = postgres_words(given)
-    safety = " ".join(f"-c {name}={value}" for name, value in _SAFETY.items())
-    words["options"] = f"{words.get('options', '')} {safety}".strip()
     try:
-        connection = psycopg.connect(
-            host=given.host or None,
-            port=given.port,
-            dbname=place.database.name,
-            user=given.login or None,
-            password=given.password or None,
-            application_name=APPLICATION,
-            connect_timeout=CONNECT_TIMEOUT,
-            autocommit=True,
-            **cast("dict[str, Any]", words),
-        )
+        return PgSession(opened(place), place.hide)
     except psycopg.Error as error:
         raise trouble(error, place.hide, gone=True) from None
-    return PgSession(connection, place.hide)
+
+
+def opened(place: Place) -> psycopg.Connection[tuple[Any, ...]]:
+    """
+    Connect, for who speaks psycopg.
+
+    :raises psycopg.Error: it does not answer, or does not let us in
+    """
+    safety = " ".join(f"-c {name}={value}" for name, value in _SAFETY.items())
+    words = postgres_words(place.credentials)
+    words["options"] = f"{words.get('options', '')} {safety}".strip()
+    return psycopg.connect(**_address(place), connect_timeout=CONNECT_TIMEOUT, autocommit=True, **cast("Any", words))
+
+
+def conninfo(place: Place) -> str:
+    """Return what another server reaches it by; with the password, so it is never shown."""
+    return make_conninfo(**_address(place), **cast("Any", postgres_words(place.credentials)))
+
+
+def _address(place: Place) -> dict[str, Any]:
+    given = place.credentials
+    return {
+        "host": given.host or None,
+        "port": given.port,
+        "dbname": place.database.name,
+        "user": given.login or None,
+        "password": given.password or None,
+        "application_name": APPLICATION,
+    }
 
 
 def trouble(error: psycopg.Error, hide: Sequence[str], *, gone: bool) -> SqlTrouble:

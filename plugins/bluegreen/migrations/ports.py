@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Phase(StrEnum):
@@ -52,5 +52,18 @@ class Tool(Protocol):
         :returns: the names of what was applied, in order
         :raises MigrationRefused: files are wrong, or were changed after they were applied
         :raises MigrationFailed: it ended at a statement; says which, and why
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A tool that knows all of its files, also those that were executed, and backfills among them."""
+
+    def files(self) -> Sequence[Migration]:
+        """
+        Return all of them.
+
+        :raises MigrationRefused: a file is wrong
         """
         ...

@@ -56,7 +56,7 @@ class Cut:
         return asdict(self)
 
 
-def cut_over(pair: Pair, replica: Replica, switch: Callable[[], None], log: Log) -> Cut:
+def cut_over(pair: Pair, replica: Replica, switch: Callable[[], object], log: Log) -> Cut:
     """
     Make the target the side that is written to.
 
@@ -83,7 +83,7 @@ def cut_over(pair: Pair, replica: Replica, switch: Callable[[], None], log: Log)
     return done
 
 
-def _moved(pair: Pair, replica: Replica, switch: Callable[[], None], log: Log) -> Cut:
+def _moved(pair: Pair, replica: Replica, switch: Callable[[], object], log: Log) -> Cut:
     switched, late, begun = False, False, 0.0
     try:
         with fenced(pair.source, replica.block_writes, now(replica.within)) as close:

@@ -84,6 +84,10 @@ class SqlRunner:
         self._place = place_of(service.service, service.migrations.database, secrets)
         self._engine = engine_of(self._place)
 
+    def files(self) -> Sequence[Migration]:
+        """Return all files; see ``migrations.ports.KeepsFiles``."""
+        return files.read(self._folder)
+
     def pending(self, phase: Phase) -> Sequence[Migration]:
         """
         Return what would be executed now; see ``migrations.ports.Tool``.

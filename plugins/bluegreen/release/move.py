@@ -51,7 +51,8 @@ def move(  # each of them is the caller's to choose
     release = f"{run}@{stamp.epoch + 1}"
     mark = Stamp(stamp.epoch + 1, release, by, phase, back_to, stamp.versions, until, at=ports.now(), why=why)
     try:
-        done = _write(ports, Split.giving(color, share), stamp, mark)
+        split = Split.giving(color, share)
+        done = proved(ports, split, ports.send(split, stamp.identity, mark), mark)
         if share < 100:
             return done
         move_roles(ports, color, mark)

@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 from bluegreen.analysis.counted import CountSource
 from bluegreen.analysis.polled import Source
 from bluegreen.catalog.models import Service
-from bluegreen.core.colors import Color
+from bluegreen.core.colors import Color, Split
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.notice import Notice
 from bluegreen.core.ports import Deployer, Prover, Router
 from bluegreen.core.reading import Health, Reading
-from bluegreen.core.stamp import now_utc
+from bluegreen.core.stamp import Expected, Stamp, now_utc
+from bluegreen.release.replicated import Replicated
 
 Log = Callable[[str], None]
 
@@ -46,6 +47,7 @@ class Ports:
     :param clock: seconds, only ever growing
     :param source: where rules that ask somebody get their numbers; None where the service file names none
     :param counting: who counts beside the router, by name
+    :param replicated: its two databases, one a color; None where it has one or none
     :param tell: begins to tell people; returns what waits until they were told, for some seconds at most
     """
 
@@ -59,6 +61,7 @@ class Ports:
     clock: Callable[[], float] = time.monotonic
     source: Source | None = None
     counting: Mapping[str, CountSource] = field(default_factory=dict)
+    replicated: Replicated | None = None
     tell: Callable[[Notice], Callable[[], None]] = tell_nobody
 
     @property
@@ -69,6 +72,21 @@ class Ports:
     def deadline(self, span: timedelta) -> Deadline:
         """Return a deadline from now."""
         return Deadline(span, self.clock, self.sleep)
+
+    def send(self, to: Split, expected: Expected | None, stamp: Stamp, *, way_back: bool = False) -> Reading:
+        """
+        Write a split; where each color has a database, what is written follows all of the traffic.
+
+        :param expected: the stamp that is replaced
+        :param way_back: it must not fail for what a database says
+        """
+
+        def switch() -> Reading:
+            return self.router.shift(to, expected, stamp)
+
+        if self.replicated is None or to.whole is None:
+            return switch()
+        return self.replicated.move(to.whole, switch, way_back=way_back)
 
     def health(self, reading: Reading, color: Color) -> Health:
         """Servers of a color as the router sees them; the targets are asked where it does not tell."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from bluegreen.core.colors import Color, Split
@@ -173,7 +174,9 @@ def _back(ports: Ports, reading: Reading, why: str, tried: list[_Write]) -> None
         why=why,
     )
     tried.append(_Write(stamp.phase, back))
-    ports.router.shift(Split.whole_on(color), stamp.identity, back)
+    # In a canary what is written has not moved yet: no database is asked.
+    send = partial(ports.send, way_back=True) if reading.split == Split.whole_on(color.other) else ports.router.shift
+    send(Split.whole_on(color), stamp.identity, back)
 
 
 def _destination(ports: Ports, reading: Reading, stamp: Stamp) -> tuple[Color, Phase]:

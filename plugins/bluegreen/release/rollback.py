@@ -49,7 +49,7 @@ def _back_from_settled(ports: Ports, stamp: Stamp, run: str, why: str, by: str) 
     old = _kept(ports, stamp)
     epoch, said = stamp.epoch + 1, f"{by}: {why}"
     back = Stamp(epoch, f"{run}@{epoch}", "rollback", Phase.RESTORED, old, stamp.versions, at=ports.now(), why=said)
-    reading = ports.router.shift(Split.whole_on(old), stamp.identity, back)
+    reading = ports.send(Split.whole_on(old), stamp.identity, back, way_back=True)
     at = ports.now()
     # An alert that is still open is the undone release's.
     tell(

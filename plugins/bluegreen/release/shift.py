@@ -65,7 +65,8 @@ def shift(ports: Ports, plan: Plan, step: str, share: int, epoch: int) -> Shifte
     reading = _may_go_on(ports, plan)
     if share == 100:
         _as_many(ports, plan, reading)
-    done = _write(ports, plan, share, epoch, stamp)
+    to = Split.giving(plan.idle, share)
+    done = proved(ports, to, ports.send(to, (epoch, plan.release), stamp), stamp)
     if share == 100:
         move_roles(ports, plan.idle, stamp)
     return done

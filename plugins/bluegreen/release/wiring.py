@@ -14,6 +14,7 @@ from bluegreen.core.ports import Secrets
 from bluegreen.deployers.registry import make_deployer
 from bluegreen.release.markers import telling
 from bluegreen.release.ports import Log, Ports, say, tell_nobody
+from bluegreen.release.replicated import Replicated, replica_of
 from bluegreen.routers.registry import make_router
 
 
@@ -34,8 +35,18 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
     tell = Channels(channels, secrets, log) if channels else tell_nobody
     marking = telling(tell, service.notify.markers, secrets, log)
     router, deployer = make_router(service, secrets), make_deployer(service, secrets)
-    source, counting = make_source(service, secrets), make_count_sources(service, secrets)
-    return Ports(service, router, deployer, prover, log, source=source, counting=counting, tell=marking)
+    replica = replica_of(service)
+    return Ports(
+        service,
+        router,
+        deployer,
+        prover,
+        log,
+        source=make_source(service, secrets),
+        counting=make_count_sources(service, secrets),
+        replicated=Replicated(service, replica, secrets, log) if replica else None,
+        tell=marking,
+    )
 
 
 def union(service: Service, frozen: Iterable[Service]) -> Service:

@@ -1,0 +1,147 @@
+"""
+Contract: the destructive half of a service's migrations, when nothing could still need what it takes away.
+
+It refuses unless the last release is finished and nobody can go back, the soak time is over, no session of the old color
+is left, every backfill is done, and the linter agrees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bluegreen.catalog.durations import text
+from bluegreen.catalog.migrations import COLOR
+from bluegreen.checks.smoke import smoke
+from bluegreen.core.colors import Color
+from bluegreen.core.errors import CheckFailed, ReleaseRefused, RouterUnreachable
+from bluegreen.core.ports import Secrets
+from bluegreen.core.stamp import Phase, Stamp
+from bluegreen.migrations import ports as migrating
+from bluegreen.migrations.registry import make_tool
+from bluegreen.release.migrate import backfills_left, connect_to, execute, lint_pending, settings_of
+from bluegreen.release.ports import Ports
+from bluegreen.release.replicated import databases
+
+CONTRACT = migrating.Phase.CONTRACT
+_SESSIONS = (
+    "SELECT pid, application_name, coalesce(client_addr::text, 'local') FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name LIKE %s ORDER BY backend_start LIMIT 10"
+)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """
+    What a contract would execute, and that nothing speaks against it.
+
+    :param live: the color that has all traffic
+    :param version: what runs there
+    :param pending: names, in order
+    :param accepted: findings of the linter that somebody answers for
+    """
+
+    live: Color
+    version: str
+    pending: tuple[str, ...]
+    accepted: tuple[dict[str, Any], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON for XCom."""
+        return {
+            "live": self.live,
+            "version": self.version,
+            "pending": list(self.pending),
+            "accepted": list(self.accepted),
+        }
+
+
+def ready(ports: Ports, secrets: Secrets) -> Ready:
+    """
+    Look at everything that could still need what is to be taken away.
+
+    :returns: with nothing pending where nothing is to be done
+    :raises ReleaseRefused: something could; nothing was touched
+    :raises RouterUnreachable: a node does not answer: nobody knows
+    :raises MigrationRefused: the linter does not agree, or the compatible half is not executed
+    """
+    service = ports.service
+    pending = make_tool(service, secrets).pending(CONTRACT)
+    live, stamp = _at_rest(ports)
+    version = stamp.versions.get(live, "")
+    if not pending:
+        return Ready(live, version, (), ())
+    _soaked(ports, stamp)
+    if left := backfills_left(service, secrets, ports.log):
+        raise _refused(ports, f"backfills are not done: {', '.join(left)}", "a release does them; or mend their drift")
+    _no_sessions(ports, secrets, live.other)
+    accepted = lint_pending(service, secrets, CONTRACT, ports.log)
+    return Ready(live, version, tuple(one.name for one in pending), tuple(one.as_json() for one in accepted))
+
+
+def contract(ports: Ports, secrets: Secrets, run: str) -> dict[str, Any]:
+    """
+    Look again, execute, and ask the live color its smoke tests.
+
+    :param run: for the history
+    :raises CheckFailed: the live color does not pass its smoke tests without what was taken away
+    :raises MigrationFailed: a statement failed; the next call goes on from there
+    """
+    found = ready(ports, secrets)
+    applied = execute(ports.service, secrets, CONTRACT, run, ports.log) if found.pending else []
+    entry = ports.service.entry
+    credentials = secrets(entry.connection) if entry.connection else None
+    try:
+        smoke(ports.service, found.live, found.version, credentials=credentials, log=ports.log)
+    except CheckFailed as error:
+        raise CheckFailed(
+            f"{', '.join(applied) or 'nothing'} was executed, and {found.live} does not pass its smoke tests: {error.fact}",
+            service=ports.name,
+            part="contract",
+            next_step="there is no way back of it: give the live version what it needs, by a release or by hand",
+        ) from error
+    return found.as_json() | {"applied": applied}
+
+
+def _at_rest(ports: Ports) -> tuple[Color, Stamp]:
+    reading = ports.router.read()
+    stamp, live = reading.stamp, reading.live
+    if reading.unreachable:
+        step = "nothing was touched; it needs every node"
+        raise RouterUnreachable(reading.says(), service=ports.name, part="contract", next_step=step)
+    if stamp is None or live is None or not reading.settled:
+        raise _refused(ports, f"not in order: {reading.says()}", f"see bluegreen status {ports.name}")
+    if stamp.phase is not Phase.SETTLED:
+        fact = f"the last release, {stamp.release}, is {stamp.phase}: what serves may be the version from before"
+        raise _refused(ports, fact, "finish a release first")
+    if stamp.back_to is not None:
+        raise _refused(
+            ports,
+            f"{stamp.back_to} is kept for a way back, and needs what would be taken away",
+            f"start retire__{ports.name}, or wait until keep_old is over",
+        )
+    return live, stamp
+
+
+def _soaked(ports: Ports, stamp: Stamp) -> None:
+    soak = settings_of(ports.service).contract.soak
+    if stamp.at and ports.now() < stamp.at + soak:
+        fact = f"the soak time ({text(soak)} since {stamp.at:%Y-%m-%d %H:%M:%S} UTC, {stamp.step}) is not over"
+        raise _refused(ports, fact, f"start it again after {stamp.at + soak:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _no_sessions(ports: Ports, secrets: Secrets, old: Color) -> None:
+    settings = settings_of(ports.service)
+    pattern = settings.contract.old_sessions
+    if pattern is None:
+        return
+    for database in dict.fromkeys(databases(ports.service).values()):
+        with connect_to(ports.service, database, secrets)() as connection:
+            rows = connection.execute(_SESSIONS, [pattern.replace(COLOR, old)]).fetchall()
+        if rows:
+            told = ", ".join(f"{name} (process {pid}, {address})" for pid, name, address in rows)
+            raise _refused(ports, f"sessions of {old} are left: {told}", "stop what holds them")
+
+
+def _refused(ports: Ports, fact: str, step: str) -> ReleaseRefused:
+    return ReleaseRefused(fact, service=ports.name, part="contract", next_step=f"nothing was touched; {step}")

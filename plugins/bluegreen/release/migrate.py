@@ -1,0 +1,270 @@
+"""The compatible half of a service's migrations: linted, tried, executed, filled; and what must be caught up before traffic moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from bluegreen.catalog.migrations import VERSION, Database, Migrations
+from bluegreen.catalog.models import Service
+from bluegreen.checks.smoke import smoke
+from bluegreen.core.errors import CheckFailed, MigrationRefused
+from bluegreen.core.ports import Secrets
+from bluegreen.migrations.findings import Finding, refuse
+from bluegreen.migrations.lint import lint
+from bluegreen.migrations.ports import KeepsFiles, Migration, Phase, Tool
+from bluegreen.migrations.registry import make_tool
+from bluegreen.release.plan import Plan
+from bluegreen.release.replicated import Replicated, databases, replica_of
+
+Log = Callable[[str], None]
+
+
+def settings_of(service: Service) -> Migrations:
+    """
+    Return how a service's database is changed.
+
+    :raises MigrationRefused: its file does not say
+    """
+    if service.migrations is None:
+        raise MigrationRefused(
+            "it has no migrations", service=service.service, part="migrations", next_step="add the section"
+        )
+    return service.migrations
+
+
+def lint_pending(service: Service, secrets: Secrets, phase: Phase, log: Log) -> list[Finding]:
+    """
+    Lint what would be executed now.
+
+    :returns: findings that somebody answers for
+    :raises MigrationRefused: there are others; names each, with the safe form. Nothing was touched
+    :raises MigrationFailed: the database or the tool does not answer
+    """
+    settings, tool = settings_of(service), _tool(service, secrets)
+    pending = tool.pending(phase)
+    before = [one for one in tool.files() if one not in pending] if isinstance(tool, KeepsFiles) else []
+    names = {name for one in pending for name in (one.name, PurePath(one.name).name)}
+    accept = [one for one in settings.accept if one.file in names]
+    found = lint(pending, database_type=settings.database.type, accept=accept, before=before)
+    for one in found:
+        log(str(one))
+    log(f"{phase}: {len(pending)} migrations pending: {', '.join(one.name for one in pending) or 'none'}")
+    refuse(found, service.service)
+    if phase is Phase.EXPAND:
+        _read_backfills(tool)
+    return found
+
+
+def expand(service: Service, secrets: Secrets, run: str, log: Log) -> dict[str, Any]:
+    """
+    Execute the compatible half, linted once more: files may have changed since.
+
+    With a database a color, the one that nobody writes to goes first: replication carries rows, not columns.
+
+    :raises MigrationRefused: see ``lint_pending``; or the history does not fit the files
+    :raises MigrationBlocked: a lock or a connection could not be had in time; a next try goes on
+    :raises MigrationFailed: a statement failed; a next release goes on from there
+    """
+    accepted = lint_pending(service, secrets, Phase.EXPAND, log)
+    applied = execute(service, secrets, Phase.EXPAND, run, log)
+    return {"applied": applied, "accepted": [one.as_json() for one in accepted]}
+
+
+def execute(service: Service, secrets: Secrets, phase: Phase, run: str, log: Log) -> list[str]:
+    """
+    Execute what is pending of a phase, on each of the service's databases in their order.
+
+    :returns: names, in order
+    :raises MigrationBlocked: see ``expand``
+    :raises MigrationFailed: see ``expand``
+    """
+    done: dict[str, None] = {}
+    for database in _ordered(service, secrets, phase, log):
+        done |= dict.fromkeys(_tool(_on(service, database), secrets, run, log).apply(phase))
+    return list(done)
+
+
+def backfill(service: Service, secrets: Secrets, log: Log) -> dict[str, Any]:
+    """
+    Do each backfill that is pending, or go on with it; with a database a color, on the one that is written to.
+
+    :returns: rows, batches and drift of each, by name
+    :raises MigrationFailed: out of time, the drift is not 0, or what the server says; a next try goes on
+    """
+    settings, files = settings_of(service), backfills_of(service, secrets)
+    if not files:
+        return {}
+    from bluegreen.migrations import backfill as filling  # noqa: PLC0415 - the driver is an extra
+    from bluegreen.migrations import backfill_state  # noqa: PLC0415
+
+    connect = connect_to(service, written_database(service, secrets, log), secrets)
+    done = {}
+    for one in backfill_state.pending(connect, files):
+        found = filling.run(connect, one, settings.backfill, log, lock_timeout=settings.lock_timeout)
+        done[one.name] = found.as_json()
+    return done
+
+
+def backfills_of(service: Service, secrets: Secrets) -> list[Migration]:
+    """
+    Return a service's backfills in their order.
+
+    :raises MigrationRefused: they are for another database than PostgreSQL
+    """
+    tool = _tool(service, secrets)
+    files = [one for one in tool.files() if one.phase is Phase.BACKFILL] if isinstance(tool, KeepsFiles) else []
+    if files and settings_of(service).database.type != "postgresql":
+        raise MigrationRefused(
+            "backfills are for PostgreSQL only",
+            service=service.service,
+            part=files[0].name,
+            next_step="let the application fill what it reads, and take the file away",
+        )
+    return files
+
+
+def backfills_left(service: Service, secrets: Secrets, log: Log) -> list[str]:
+    """Return the names of backfills that are not done."""
+    files = backfills_of(service, secrets)
+    if not files:
+        return []
+    from bluegreen.migrations import backfill_state  # noqa: PLC0415 - the driver is an extra
+
+    connect = connect_to(service, written_database(service, secrets, log), secrets)
+    return [one.name for one in backfill_state.pending(connect, files)]
+
+
+def old_version_works(plan: Plan, secrets: Secrets, log: Log) -> list[Any]:
+    """
+    Ask the live color its smoke tests again, on the changed schema.
+
+    :raises CheckFailed: it does not work with it any more
+    """
+    service, entry = plan.service, plan.service.entry
+    credentials = secrets(entry.connection) if entry.connection else None
+    try:
+        return list(smoke(service, plan.live, plan.old_version or "", credentials=credentials, log=log))
+    except CheckFailed as error:
+        raise CheckFailed(
+            f"{plan.live} does not pass its smoke tests on the changed schema: {error.fact}",
+            service=service.service,
+            part=plan.live,
+            next_step="users may notice it now: see what the migration changed, and give it back what it needs",
+        ) from error
+
+
+def try_on_scratch(plan: Plan, secrets: Secrets, log: Log) -> dict[str, Any]:
+    """
+    Run both versions' tests on a database that may be destroyed, before and after expand.
+
+    The new version's tests before expand are told only: it may need what expand adds.
+
+    :raises CheckFailed: the old version's tests fail before, or one's after
+    :raises MigrationFailed: expand fails there
+    """
+    settings = settings_of(plan.service)
+    assert settings.scratch is not None  # noqa: S101 - asked for where there is one
+    on = _on(plan.service, settings.scratch.database)
+    old, new = plan.old_version or "", plan.version
+    told = {"before": {"old": _test(on, secrets, old, log), "new": _test(on, secrets, new, log)}}
+    _need(told["before"]["old"], f"{old}'s tests fail on the scratch database before anything is changed", plan)
+    execute(on, secrets, Phase.EXPAND, plan.release, log)
+    told["after"] = {"old": _test(on, secrets, old, log), "new": _test(on, secrets, new, log)}
+    _need(told["after"]["old"], f"{old}'s tests fail on the changed schema: the migration is not compatible", plan)
+    _need(told["after"]["new"], f"{new}'s tests fail on the changed schema", plan)
+    return told
+
+
+def caught_up(service: Service, secrets: Secrets, log: Log) -> dict[str, Any]:
+    """
+    Wait until nothing is behind that must not be when traffic moves: replication, consumers, copies.
+
+    :raises MigrationFailed: it is still, or tells no number
+    """
+    found: dict[str, Any] = {}
+    if replica := replica_of(service):
+        found["replica"] = Replicated(service, replica, secrets, log).gate()
+        log(f"replication: {found['replica']}")
+    settings = settings_of(service)
+    if settings.behind:
+        from bluegreen.migrations.watermark import wait_behind  # noqa: PLC0415 - the driver is an extra
+
+        connect = connect_to(service, written_database(service, secrets, log), secrets)
+        for one in settings.behind:
+            found[one.name] = wait_behind(connect, one).as_json()
+            log(f"{one.name}: {found[one.name]['value']:g}, at most {one.max:g}")
+    return found
+
+
+def written_database(service: Service, secrets: Secrets, log: Log) -> Database:
+    """Return the database that is written to now."""
+    replica = replica_of(service)
+    if replica is None:
+        return settings_of(service).database
+    return databases(service)[Replicated(service, replica, secrets, log).written()]
+
+
+def connect_to(service: Service, database: Database, secrets: Secrets) -> Callable[[], Any]:
+    """Return what opens a session of a database, as psycopg has it."""
+    from bluegreen.migrations.databases import place_of  # noqa: PLC0415 - the driver is an extra
+    from bluegreen.migrations.pg_session import opened  # noqa: PLC0415
+
+    place = place_of(service.service, database, secrets)
+    return lambda: opened(place)
+
+
+def _tool(service: Service, secrets: Secrets, run: str = "", log: Log = lambda _: None) -> Tool:
+    return make_tool(service, secrets, run, log)
+
+
+def _read_backfills(tool: Tool) -> None:
+    files = [one for one in tool.files() if one.phase is Phase.BACKFILL] if isinstance(tool, KeepsFiles) else []
+    if files:
+        from bluegreen.migrations import backfill_file  # noqa: PLC0415 - it parses SQL
+
+        for one in files:
+            backfill_file.read(one)
+
+
+def _on(service: Service, database: Database) -> Service:
+    """Return the service as if it had only this database."""
+    one = settings_of(service).model_copy(update={"database": database, "replica": None})
+    return service.model_copy(update={"migrations": one})
+
+
+def _ordered(service: Service, secrets: Secrets, phase: Phase, log: Log) -> Iterator[Database]:
+    replica = replica_of(service)
+    if replica is None:
+        yield settings_of(service).database
+        return
+    for color in Replicated(service, replica, secrets, log).order(phase):
+        yield databases(service)[color]
+
+
+def _test(on: Service, secrets: Secrets, version: str, log: Log) -> str:
+    """Run a version's tests; empty where they pass, else why not."""
+    from bluegreen.migrations.databases import place_of  # noqa: PLC0415 - the driver is an extra
+    from bluegreen.migrations.tool_process import ToolProcess  # noqa: PLC0415
+
+    settings = settings_of(on)
+    assert settings.scratch is not None  # noqa: S101 - for mypy
+    place = place_of(on.service, settings.database, secrets)
+    run = ToolProcess(place, settings, Path(), settings.scratch.timeout, lambda line: log(f"{version}: {line}"))
+    argv: Sequence[str] = [word.replace(VERSION, version) for word in settings.scratch.test]
+    try:
+        run.execute(tuple(argv), online=True)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the tests did not pass
+        return str(error)
+    return ""
+
+
+def _need(failed: str, fact: str, plan: Plan) -> None:
+    if failed:
+        raise CheckFailed(
+            f"{fact}: {failed}",
+            service=plan.service.service,
+            part="migrations.scratch",
+            next_step="production's database was not touched; mend the migration, or the tests",
+        )
