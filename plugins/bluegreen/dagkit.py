@@ -1,8 +1,8 @@
 """
-The DAG factory: every service of the catalog gets ``release__``, ``rollback__``, ``retire__`` and, with a
-database, ``contract__<service>``; one ``guardian``.
+The DAG factory: ``release__``, ``rollback__``, ``retire__`` and ``contract__<service>`` of the catalog; one ``guardian``.
 
-``dagtasks.py`` has a release's tasks in their order, ``dagparams.py`` the form of its run.
+Every service has the first three, one with a database the fourth. ``dagtasks.py`` has a release's tasks in their order,
+``dagparams.py`` the form of its run.
 """
 
 from __future__ import annotations
