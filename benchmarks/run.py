@@ -21,6 +21,7 @@ from benchmarks.tables import facts as in_words
 BENCHES = {
     "switch": "benchmarks.switch",
     "release": "benchmarks.release",
+    "watches": "benchmarks.watches",
     "soak": "benchmarks.soak",
 }
 """Name -> module with `measure(workdir, say, quick=...) -> result` and `report(result) -> Markdown`."""
