@@ -40,8 +40,10 @@ def take(file: Path) -> None:
     with create_session() as session:
         tasks = session.scalars(select(TaskInstance).where(TaskInstance.dag_id == DAG)).all()
         left = [task.next_kwargs for task in tasks if task.state != TaskInstanceState.DEFERRED]
-    ends = [deserialize(kwargs)["event"] for kwargs in left if kwargs]
-    file.write_text(json.dumps(ends))
+    ends = [deserialize(kwargs) for kwargs in left if kwargs]
+    if failed := next((end for end in ends if "event" not in end), None):
+        sys.exit(f"a watch left no word: {failed}")
+    file.write_text(json.dumps([end["event"] for end in ends]))
 
 
 if __name__ == "__main__":

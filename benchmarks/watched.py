@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 
@@ -84,7 +84,7 @@ class Watched:
     rate: float
     services: list[Service] = field(default_factory=list, init=False)
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> Self:
         ports = free_ports(4 + self.nodes)
         self._backends = StaticBackends(self.workdir, {"blue": ports[:2], "green": ports[2:4]})
         self._nodes = [HAProxyNode(f"lb{n}", self.workdir, "all", port, {}) for n, port in enumerate(ports[4:])]
@@ -105,15 +105,21 @@ class Watched:
             node.stop()
         self._backends.stop()
 
-    def specs(self, since: datetime, until: datetime) -> list[dict[str, Any]]:
-        """
-        Return a `WatchSpec` of each service as JSON, each after a fresh shift of half of the traffic.
+    def shift(self) -> None:
+        """Give half of each service's traffic to green, by the product's own router, and keep the counts of then."""
+        with ThreadPoolExecutor(2) as threads:
+            self._counted = list(threads.map(_shift, self.services))
 
-        :param since: when the evidence begins
+    def specs(self, until: datetime) -> list[dict[str, Any]]:
+        """
+        Return a `WatchSpec` of each service as JSON, with evidence from now on.
+
         :param until: when all watches end
         """
-        with ThreadPoolExecutor(2) as threads:
-            return list(threads.map(lambda service: self._spec(service, since, until), self.services))
+        who = {"run": RUN, "release": RELEASE, "epoch": EPOCH, "step": STEP, "color": Color.GREEN}
+        both = zip(self.services, self._counted, strict=True)
+        specs = [WatchSpec(service=s, since=now_utc(), until=until, baseline=c, **who) for s, c in both]
+        return [spec.model_dump(mode="json") for spec in specs]
 
     def leases(self) -> list[datetime]:
         """When each service's lease ends."""
@@ -173,7 +179,7 @@ class Watched:
         self._prometheus.start()
         for load in self._loads:
             load.start()
-        wait_until(self._prometheus_has_all, 60, "Prometheus to have scraped all services")
+        wait_until(self._prometheus_has_all, 60, "Prometheus to have scraped all services", 0.5)
 
     def _config(self, node: HAProxyNode, names: Sequence[str]) -> str:
         text = _GLOBAL.format(socket=node.socket, entry=node.entry)
@@ -192,9 +198,7 @@ class Watched:
             session.trust_env = False  # no proxy of the caller leads to this machine's loopback
             query = f'count({_REQUESTS}{{code="2xx"}})'
             try:
-                answer = session.get(
-                    f"http://{LOOPBACK}:{self._port}/api/v1/query", params={"query": query}, timeout=5
-                )
+                answer = session.get(f"http://{LOOPBACK}:{self._port}/api/v1/query", params={"query": query}, timeout=5)
             except requests.ConnectionError:
                 return False
             found = answer.json().get("data", {}).get("result") if answer.ok else None
@@ -235,23 +239,12 @@ class Watched:
             "release": {"canary": [{"share": 50, "watch": "30s"}], "rules": rules},
         } | ({"evidence": evidence} if asks else {})
 
-    def _spec(self, service: Service, since: datetime, until: datetime) -> dict[str, Any]:
-        router = _router(service)
-        now = now_utc()
-        back = Color.BLUE
-        stamp = Stamp(EPOCH, RELEASE, STEP, Phase.CANARY, back, {}, now + LEASE, at=now)
-        router.shift(Split.parse("50/50"), None, stamp)
-        return WatchSpec(
-            service=service,
-            run=RUN,
-            release=RELEASE,
-            epoch=EPOCH,
-            step=STEP,
-            color=back.other,
-            since=since,
-            until=until,
-            baseline=counts_as_json(asyncio.run(router.counters())),
-        ).model_dump(mode="json")
+
+def _shift(service: Service) -> dict[str, Any]:
+    router, now = _router(service), now_utc()
+    stamp = Stamp(EPOCH, RELEASE, STEP, Phase.CANARY, Color.BLUE, {}, now + LEASE, at=now)
+    router.shift(Split.parse("50/50"), None, stamp)
+    return counts_as_json(asyncio.run(router.counters()))
 
 
 def _router(service: Service) -> HAProxyRouter:
