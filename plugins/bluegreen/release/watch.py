@@ -33,6 +33,8 @@ from bluegreen.release.restore import Restored, restore
 T = TypeVar("T")
 
 _THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="bluegreen-router")
+_WAY_BACK = ThreadPoolExecutor(max_workers=32, thread_name_prefix="bluegreen-back")
+"""No restore waits behind renewals of other services' leases, which a router that hangs may hold up."""
 
 
 class WatchSpec(BaseModel):
@@ -136,7 +138,7 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     end = _end(spec, str(found.says), found.reason, found.as_json(), at, alive.missed)
     if found.says is Outlook.HEALTHY or (found.says is Outlook.UNKNOWN and spec.service.release.approvals.unknown):
         return end
-    back, last = await looked_at(ports, lambda: in_thread(lambda: _restore(ports, spec, found.reason)))
+    back, last = await looked_at(ports, lambda: in_thread(lambda: _restore(ports, spec, found.reason), _WAY_BACK))
     seen = {"restored_at": back.at or ports.now(), "last_answer": last.as_json() if last else None}
     return end.model_copy(update={"says": str(Outlook.UNHEALTHY), "restored": back.as_json(), **seen})
 
@@ -146,10 +148,10 @@ def _end(spec: WatchSpec, says: str, reason: str, verdict: Mapping[str, Any], at
     return WatchEnd(release=spec.release, epoch=spec.epoch, **told)
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def in_thread(work: Callable[[], T], threads: ThreadPoolExecutor = _THREADS) -> T:
     """Run what blocks beside the loop; it is awaited to its end even when we are cancelled meanwhile."""
     # The triggerer finds the task's log by a context variable: the thread needs it, too.
-    running = asyncio.get_running_loop().run_in_executor(_THREADS, copy_context().run, work)
+    running = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
