@@ -101,15 +101,14 @@ class Polled:
                 await asyncio.sleep(self._source.interval.total_seconds())
 
     async def _poll_one(self, ask: Ask, rule: PrometheusRule, latest: Latest) -> None:
-        clock, interval = asyncio.get_running_loop().time, self._source.interval.total_seconds()
         while True:
-            begun = clock()
             try:
                 latest.value = await ask(rule, self._color, self._elapsed())
                 latest.asked, latest.in_row = True, 0
             except Exception as error:  # noqa: BLE001 - an answer that nobody thought of must not end the watch
                 _miss(latest, error)
-            await asyncio.sleep(max(0.0, begun + interval - clock()))
+            # From the answer on: however late a question arrives, nobody is asked twice within an interval.
+            await asyncio.sleep(self._source.interval.total_seconds())
 
     def judgements(self) -> list[Judgement]:
         """Hold each rule against its latest answer."""
