@@ -8,6 +8,7 @@ their triggers by Airflow's own models (`deferred.py`): 500 releases would be to
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -125,6 +126,7 @@ def _steady(airflow: AirflowStack, seconds: float) -> tuple[dict[str, float], fl
         "cores": round(share.ours * cores(), 3),
         "cpu_share_of_everything": round(share.everything, 3),
         "processes": len(pids),
+        "nice": os.nice(0),
         "files_open_max": max(psutil.Process(pid).num_fds() for pid in pids),
     }, most
 
