@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
@@ -40,7 +41,7 @@ def take(file: Path) -> None:
     with create_session() as session:
         tasks = session.scalars(select(TaskInstance).where(TaskInstance.dag_id == DAG)).all()
         left = [task.next_kwargs for task in tasks if task.state != TaskInstanceState.DEFERRED]
-    ends = [deserialize(kwargs) for kwargs in left if kwargs]
+    ends: list[Any] = [deserialize(kwargs) for kwargs in left if kwargs]
     if failed := next((end for end in ends if "event" not in end), None):
         sys.exit(f"a watch left no word: {failed}")
     file.write_text(json.dumps([end["event"] for end in ends]))

@@ -201,7 +201,7 @@ class Watched:
                 answer = session.get(f"http://{LOOPBACK}:{self._port}/api/v1/query", params={"query": query}, timeout=5)
             except requests.ConnectionError:
                 return False
-            found = answer.json().get("data", {}).get("result") if answer.ok else None
+            found: list[Any] = answer.json()["data"]["result"] if answer.ok else []
             return bool(found) and int(found[0]["value"][1]) >= 2 * self.count
 
     def _service(self, number: int) -> dict[str, Any]:
