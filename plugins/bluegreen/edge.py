@@ -19,7 +19,14 @@ from airflow.sdk.exceptions import (
 
 from bluegreen.catalog.models import Service
 from bluegreen.catalog.section import connections
-from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing, SecretPending, TrafficConflict
+from bluegreen.core.errors import (
+    BlueGreenError,
+    ReleaseRefused,
+    RouterError,
+    SecretMissing,
+    SecretPending,
+    TrafficConflict,
+)
 from bluegreen.core.ports import Credentials, Secrets
 from bluegreen.release.answer import APPROVE
 from bluegreen.release.notify import Of, tell_conflict
@@ -126,17 +133,20 @@ def credentials_of(connection: Any, extra: Mapping[str, Any]) -> Credentials:
 
 
 @contextmanager
-def airflow_errors(context: Context) -> Iterator[None]:
-    """Leave an error's text for the verdict, and tell Airflow whether another try may help."""
+def airflow_errors(context: Context, *, again: bool = False) -> Iterator[None]:
+    """
+    Leave an error's text for the verdict, and tell Airflow whether another try may help.
+
+    :param again: whatever a router said is worth another try
+    """
     try:
         yield
     except BlueGreenError as error:
         context["ti"].xcom_push(key="error", value=str(error))
         if isinstance(error, TrafficConflict):
             _tell_of_conflict(context, error)
-        raise (AirflowException if error.retryable else AirflowFailException)(
-            str(error)
-        ) from None  # the text says it all
+        retried = error.retryable or (again and isinstance(error, RouterError))
+        raise (AirflowException if retried else AirflowFailException)(str(error)) from None  # the text says it all
 
 
 def _tell_of_conflict(context: Context, error: TrafficConflict) -> None:
