@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,6 +20,8 @@ from bluegreen.release.plan import Plan
 from bluegreen.release.replicated import Replicated, databases, replica_of
 
 Log = Callable[[str], None]
+LOOKS_EVERY = 5.0
+"""Seconds between two looks whether a backfill is still wanted."""
 
 
 def settings_of(service: Service) -> Migrations:
@@ -43,8 +46,8 @@ def lint_pending(service: Service, secrets: Secrets, phase: Phase, log: Log) -> 
     :raises MigrationFailed: the database or the tool does not answer
     """
     settings, tool = settings_of(service), _tool(service, secrets)
-    pending = tool.pending(phase)
-    before = [one for one in tool.files() if one not in pending] if isinstance(tool, KeepsFiles) else []
+    pending = pending_of(service, secrets, phase, log)
+    before = _applied(tool, phase, pending)
     names = {name for one in pending for name in (one.name, PurePath(one.name).name)}
     accept = [one for one in settings.accept if one.file in names]
     found = lint(pending, database_type=settings.database.type, accept=accept, before=before)
@@ -55,6 +58,27 @@ def lint_pending(service: Service, secrets: Secrets, phase: Phase, log: Log) -> 
     if phase is Phase.EXPAND:
         _read_backfills(tool)
     return found
+
+
+def pending_of(service: Service, secrets: Secrets, phase: Phase, log: Log) -> list[Migration]:
+    """
+    Return what would be executed now, of each of the service's databases: a try before may have ended between two.
+
+    :raises MigrationRefused: files are wrong, or were changed after they were applied
+    :raises MigrationFailed: the database or the tool does not answer
+    """
+    found = [_tool(_on(service, one), secrets).pending(phase) for one in _ordered(service, secrets, phase, log)]
+    return list({one.name: one for pending in sorted(found, key=len, reverse=True) for one in pending}.values())
+
+
+def follow(plan: Plan, secrets: Secrets, log: Log) -> None:
+    """
+    Hold the databases, where each color has one, against where the traffic is.
+
+    :raises MigrationFailed: the live color writes to the one that is not replicated from
+    """
+    if replica := replica_of(plan.service):
+        Replicated(plan.service, replica, secrets, log).follow(plan.live)
 
 
 def expand(service: Service, secrets: Secrets, run: str, log: Log) -> dict[str, Any]:
@@ -86,25 +110,43 @@ def execute(service: Service, secrets: Secrets, phase: Phase, run: str, log: Log
     return list(done)
 
 
-def backfill(service: Service, secrets: Secrets, log: Log) -> dict[str, Any]:
+def backfill(
+    service: Service, secrets: Secrets, log: Log, still: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
     """
     Do each backfill that is pending, or go on with it; with a database a color, on the one that is written to.
 
+    :param still: asked between batches, each ``LOOKS_EVERY`` seconds; raises where nobody wants it any more
     :returns: rows, batches and drift of each, by name
     :raises MigrationFailed: out of time, the drift is not 0, or what the server says; a next try goes on
     """
-    settings, files = settings_of(service), backfills_of(service, secrets)
+    settings, left = settings_of(service), backfills_left(service, secrets, log)
+    files = [one for one in backfills_of(service, secrets) if one.name in left]
     if not files:
         return {}
     from bluegreen.migrations import backfill as filling  # noqa: PLC0415 - the driver is an extra
-    from bluegreen.migrations import backfill_state  # noqa: PLC0415
 
-    connect = connect_to(service, written_database(service, secrets, log), secrets)
+    connect, sleep = connect_to(service, written_database(service, secrets, log), secrets), _looking(still)
     done = {}
-    for one in backfill_state.pending(connect, files):
-        found = filling.run(connect, one, settings.backfill, log, lock_timeout=settings.lock_timeout)
+    for one in files:
+        still()
+        found = filling.run(connect, one, settings.backfill, log, lock_timeout=settings.lock_timeout, sleep=sleep)
         done[one.name] = found.as_json()
     return done
+
+
+def _looking(still: Callable[[], object]) -> Callable[[float], None]:
+    """Return a pause that asks now and then whether the work is wanted at all."""
+    asked = time.monotonic()
+
+    def pause(seconds: float) -> None:
+        nonlocal asked
+        if time.monotonic() - asked >= LOOKS_EVERY:
+            still()
+            asked = time.monotonic()
+        time.sleep(seconds)
+
+    return pause
 
 
 def backfills_of(service: Service, secrets: Secrets) -> list[Migration]:
@@ -125,15 +167,23 @@ def backfills_of(service: Service, secrets: Secrets) -> list[Migration]:
     return files
 
 
-def backfills_left(service: Service, secrets: Secrets, log: Log) -> list[str]:
-    """Return the names of backfills that are not done."""
+def backfills_left(service: Service, secrets: Secrets, log: Log) -> list[str]:  # noqa: ARG001 - as its neighbours
+    """
+    Return the names of backfills that are not done.
+
+    With a database a color each has its own note of them, but rows go from one to the other: done on one is done.
+
+    :raises MigrationFailed: a database does not answer
+    """
     files = backfills_of(service, secrets)
     if not files:
         return []
     from bluegreen.migrations import backfill_state  # noqa: PLC0415 - the driver is an extra
 
-    connect = connect_to(service, written_database(service, secrets, log), secrets)
-    return [one.name for one in backfill_state.pending(connect, files)]
+    left = {one.name for one in files}
+    for database in dict.fromkeys(databases(service).values()):
+        left &= {one.name for one in backfill_state.pending(connect_to(service, database, secrets), files)}
+    return [one.name for one in files if one.name in left]
 
 
 def old_version_works(plan: Plan, secrets: Secrets, log: Log) -> list[Any]:
@@ -217,6 +267,15 @@ def connect_to(service: Service, database: Database, secrets: Secrets) -> Callab
 
 def _tool(service: Service, secrets: Secrets, run: str = "", log: Log = lambda _: None) -> Tool:
     return make_tool(service, secrets, run, log)
+
+
+def _applied(tool: Tool, phase: Phase, pending: Sequence[Migration]) -> list[Migration]:
+    """Return what is executed already, as far as a phase may know: before expand nobody can say it of contract."""
+    if not isinstance(tool, KeepsFiles):
+        return []
+    names = {one.name for one in pending}
+    phases = (Phase.EXPAND,) if phase is Phase.EXPAND else (Phase.EXPAND, Phase.CONTRACT)
+    return [one for one in tool.files() if one.phase in phases and one.name not in names]
 
 
 def _read_backfills(tool: Tool) -> None:
