@@ -19,9 +19,9 @@ from bluegreen.release.migrate import (
     follow,
     lint_pending,
     old_version_works,
-    try_on_scratch,
 )
 from bluegreen.release.plan import Plan
+from bluegreen.release.scratch import try_on_scratch
 
 
 class LintOperator(BlueGreenOperator):

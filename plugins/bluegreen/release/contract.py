@@ -14,13 +14,20 @@ from typing import Any
 
 from bluegreen.catalog.durations import text
 from bluegreen.catalog.migrations import COLOR
-from bluegreen.checks.smoke import smoke
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed, ReleaseRefused, RouterUnreachable
 from bluegreen.core.ports import Secrets
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.migrations import ports as migrating
-from bluegreen.release.migrate import backfills_left, connect_to, execute, lint_pending, pending_of, settings_of
+from bluegreen.release.migrate import (
+    ask_live,
+    backfills_left,
+    connect_to,
+    execute,
+    lint_pending,
+    pending_of,
+    settings_of,
+)
 from bluegreen.release.ports import Ports
 from bluegreen.release.replicated import databases
 
@@ -95,25 +102,30 @@ def contract(ports: Ports, secrets: Secrets, run: str, approved: Mapping[str, st
     :param run: for the history
     :param approved: checksums by name, as somebody said yes to; None where nobody is asked
     :raises ReleaseRefused: see ``ready``; or something else is pending by now than somebody said yes to
-    :raises CheckFailed: the live color does not pass its smoke tests without what was taken away
+    :raises CheckFailed: the live color does not pass its smoke tests, before or without what was taken away
     :raises MigrationFailed: a statement failed; the next call goes on from there
     """
     found = ready(ports, secrets)
     if approved is not None:
         _as_approved(ports, found.checksums, approved)
+    if found.pending:
+        _live_works(ports, found, secrets, "before anything is executed", "nothing was touched; mend it first")
     applied = execute(ports.service, secrets, CONTRACT, run, ports.log) if found.pending else []
-    entry = ports.service.entry
-    credentials = secrets(entry.connection) if entry.connection else None
+    step = "there is no way back of it: give the live version what it needs, by a release or by hand"
+    _live_works(ports, found, secrets, f"after {', '.join(applied) or 'nothing'} was executed", step)
+    return found.as_json() | {"applied": applied}
+
+
+def _live_works(ports: Ports, found: Ready, secrets: Secrets, when: str, step: str) -> None:
     try:
-        smoke(ports.service, found.live, found.version, credentials=credentials, log=ports.log)
+        ask_live(ports.service, found.live, found.version, secrets, ports.log)
     except CheckFailed as error:
         raise CheckFailed(
-            f"{', '.join(applied) or 'nothing'} was executed, and {found.live} does not pass its smoke tests: {error.fact}",
+            f"{found.live} does not pass its smoke tests {when}: {error.fact}",
             service=ports.name,
             part="contract",
-            next_step="there is no way back of it: give the live version what it needs, by a release or by hand",
+            next_step=step,
         ) from error
-    return found.as_json() | {"applied": applied}
 
 
 def _at_rest(ports: Ports) -> tuple[Color, Stamp]:

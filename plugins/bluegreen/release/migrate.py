@@ -1,15 +1,16 @@
-"""The compatible half of a service's migrations: linted, tried, executed, filled; and what must be caught up before traffic moves."""
+"""The compatible half of a service's migrations: linted, executed, filled; and what must be caught up before traffic moves."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
-from bluegreen.catalog.migrations import VERSION, Database, Migrations
+from bluegreen.catalog.migrations import Database, Migrations
 from bluegreen.catalog.models import Service
 from bluegreen.checks.smoke import smoke
+from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed, MigrationRefused
 from bluegreen.core.ports import Secrets
 from bluegreen.migrations.findings import Finding, refuse
@@ -67,7 +68,7 @@ def pending_of(service: Service, secrets: Secrets, phase: Phase, log: Log) -> li
     :raises MigrationRefused: files are wrong, or were changed after they were applied
     :raises MigrationFailed: the database or the tool does not answer
     """
-    found = [_tool(_on(service, one), secrets).pending(phase) for one in _ordered(service, secrets, phase, log)]
+    found = [_tool(on_database(service, one), secrets).pending(phase) for one in _ordered(service, secrets, phase, log)]
     return list({one.name: one for pending in sorted(found, key=len, reverse=True) for one in pending}.values())
 
 
@@ -106,7 +107,7 @@ def execute(service: Service, secrets: Secrets, phase: Phase, run: str, log: Log
     """
     done: dict[str, None] = {}
     for database in _ordered(service, secrets, phase, log):
-        done |= dict.fromkeys(_tool(_on(service, database), secrets, run, log).apply(phase))
+        done |= dict.fromkeys(_tool(on_database(service, database), secrets, run, log).apply(phase))
     return list(done)
 
 
@@ -192,39 +193,29 @@ def old_version_works(plan: Plan, secrets: Secrets, log: Log) -> list[Any]:
 
     :raises CheckFailed: it does not work with it any more
     """
-    service, entry = plan.service, plan.service.entry
-    credentials = secrets(entry.connection) if entry.connection else None
     try:
-        return list(smoke(service, plan.live, plan.old_version or "", credentials=credentials, log=log))
+        return ask_live(plan.service, plan.live, plan.old_version, secrets, log)
     except CheckFailed as error:
         raise CheckFailed(
             f"{plan.live} does not pass its smoke tests on the changed schema: {error.fact}",
-            service=service.service,
+            service=plan.service.service,
             part=plan.live,
             next_step="users may notice it now: see what the migration changed, and give it back what it needs",
         ) from error
 
 
-def try_on_scratch(plan: Plan, secrets: Secrets, log: Log) -> dict[str, Any]:
+def ask_live(service: Service, live: Color, version: str | None, secrets: Secrets, log: Log) -> list[Any]:
     """
-    Run both versions' tests on a database that may be destroyed, before and after expand.
+    Ask the color that users are served by its smoke tests.
 
-    The new version's tests before expand are told only: it may need what expand adds.
-
-    :raises CheckFailed: the old version's tests fail before, or one's after
-    :raises MigrationFailed: expand fails there
+    :param version: what it must run; None or empty where nobody knows
+    :raises CheckFailed: it does not pass them
     """
-    settings = settings_of(plan.service)
-    assert settings.scratch is not None  # noqa: S101 - asked for where there is one
-    on = _on(plan.service, settings.scratch.database)
-    old, new = plan.old_version or "", plan.version
-    told = {"before": {"old": _test(on, secrets, old, log), "new": _test(on, secrets, new, log)}}
-    _need(told["before"]["old"], f"{old}'s tests fail on the scratch database before anything is changed", plan)
-    execute(on, secrets, Phase.EXPAND, plan.release, log)
-    told["after"] = {"old": _test(on, secrets, old, log), "new": _test(on, secrets, new, log)}
-    _need(told["after"]["old"], f"{old}'s tests fail on the changed schema: the migration is not compatible", plan)
-    _need(told["after"]["new"], f"{new}'s tests fail on the changed schema", plan)
-    return told
+    credentials = secrets(service.entry.connection) if service.entry.connection else None
+    if not version:
+        health = service.health.model_copy(update={"version": None})
+        service = service.model_copy(update={"health": health})
+    return list(smoke(service, live, version or "", credentials=credentials, log=log))
 
 
 def caught_up(service: Service, secrets: Secrets, log: Log) -> dict[str, Any]:
@@ -287,7 +278,7 @@ def _read_backfills(tool: Tool) -> None:
             backfill_file.read(one)
 
 
-def _on(service: Service, database: Database) -> Service:
+def on_database(service: Service, database: Database) -> Service:
     """Return the service as if it had only this database."""
     one = settings_of(service).model_copy(update={"database": database, "replica": None})
     return service.model_copy(update={"migrations": one})
@@ -300,30 +291,3 @@ def _ordered(service: Service, secrets: Secrets, phase: Phase, log: Log) -> Iter
         return
     for color in Replicated(service, replica, secrets, log).order(phase):
         yield databases(service)[color]
-
-
-def _test(on: Service, secrets: Secrets, version: str, log: Log) -> str:
-    """Run a version's tests; empty where they pass, else why not."""
-    from bluegreen.migrations.databases import place_of  # noqa: PLC0415 - the driver is an extra
-    from bluegreen.migrations.tool_process import ToolProcess  # noqa: PLC0415
-
-    settings = settings_of(on)
-    assert settings.scratch is not None  # noqa: S101 - for mypy
-    place = place_of(on.service, settings.database, secrets)
-    run = ToolProcess(place, settings, Path(), settings.scratch.timeout, lambda line: log(f"{version}: {line}"))
-    argv: Sequence[str] = [word.replace(VERSION, version) for word in settings.scratch.test]
-    try:
-        run.execute(tuple(argv), online=True)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the tests did not pass
-        return str(error)
-    return ""
-
-
-def _need(failed: str, fact: str, plan: Plan) -> None:
-    if failed:
-        raise CheckFailed(
-            f"{fact}: {failed}",
-            service=plan.service.service,
-            part="migrations.scratch",
-            next_step="production's database was not touched; mend the migration, or the tests",
-        )
