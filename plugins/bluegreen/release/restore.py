@@ -181,8 +181,9 @@ def _back(ports: Ports, reading: Reading, why: str, tried: list[_Write]) -> None
         why=why,
     )
     tried.append(_Write(stamp.phase, back))
-    # In a canary what is written has not moved yet: no database is asked.
-    send = partial(ports.send, way_back=True) if reading.split == Split.whole_on(color.other) else ports.router.shift
+    # In a canary what is written has not moved yet: no database is asked, unless all of it strands on the new color.
+    follows = phase is Phase.STRANDED or reading.split == Split.whole_on(color.other)
+    send = partial(ports.send, way_back=True) if follows else ports.router.shift
     send(Split.whole_on(color), stamp.identity, back)
 
 
