@@ -11,6 +11,7 @@ from psycopg import errors
 
 from bluegreen.core.errors import MigrationBlocked, MigrationFailed
 from bluegreen.core.masks import masked
+from bluegreen.migrations.databases import own_words
 
 Connect = Callable[[], psycopg.Connection[Any]]
 """Opens a session of its own, in autocommit mode."""
@@ -34,7 +35,7 @@ def words(error: psycopg.Error) -> str:
     may quote of the address.
     """
     if said := error.diag.message_primary:
-        return masked(said)
+        return own_words(said, code=error.sqlstate or "")
     if isinstance(error, psycopg.OperationalError):
         return masked((str(error).splitlines() or ["no connection"])[0])
     return type(error).__name__
