@@ -162,7 +162,8 @@ class Story:
     def _watching(self, dag: str, run: str, answer: str) -> Callable[[str, str | None], None]:
         def changed(task: str, state: str | None) -> None:
             self.line.states[task] = state or "none"
-            if answer and (task, state) == ("approve", "deferred"):
+            if answer and (task, state) == ("approve", "awaiting_input"):
+                time.sleep(2.5)  # Airflow fails a task that is answered in its first second
                 self.rest.answer(dag, run, task, answer, "the demo")
 
         return changed

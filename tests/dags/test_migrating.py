@@ -277,6 +277,14 @@ def test_a_no_and_no_answer_end_it_for_good(over, answer, sentence):
         answered(found, **answer)
 
 
+def test_what_was_refused_stands_in_the_runs_note(over, database):
+    plan(over.ports(), request("run-2", "3"))
+    made = context()
+    with pytest.raises(AirflowFailException):
+        operator("ReadyOperator").execute(made)
+    assert made["ti"].pushed["note"].startswith("NOT contracted: shop: contract: the last release, run-2@")
+
+
 def test_nothing_but_a_yes_lets_it_execute(over, database):
     for left in ({}, {"chosen": "Reject", "checksums": {}}):
         with pytest.raises(AirflowFailException, match="approve holds no approval"):

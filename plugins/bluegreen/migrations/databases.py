@@ -165,6 +165,11 @@ def _bare(found: re.Match[str]) -> str:
     return found[0] if found[0][0] in '"`' else "?"
 
 
-def own_words(text: str, hide: Sequence[str] = ()) -> str:
-    """Return what a database or a driver said as one line, masked and short."""
-    return masked(" ".join(text.split()), hide)[:400]
+def own_words(text: str, hide: Sequence[str] = (), code: str = "") -> str:
+    """
+    Return what a database or a driver said as one line, masked and short.
+
+    :param code: SQLSTATE; of what is wrong with data even the first sentence quotes it
+    """
+    said = re.sub(r"\".*\"", '"?"', text, flags=re.DOTALL) if code.startswith("22") else text
+    return masked(" ".join(said.split()), hide)[:400]

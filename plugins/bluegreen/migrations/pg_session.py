@@ -125,7 +125,7 @@ def trouble(error: psycopg.Error, hide: Sequence[str], *, gone: bool) -> SqlTrou
     kind = _kind(error, code, gone)
     hint = error.diag.message_hint if kind is Kind.OTHER else None
     words = (error.diag.message_primary or str(error)) + (f"; hint: {hint}" if hint else "")
-    return SqlTrouble(kind, own_words(words, hide), code)
+    return SqlTrouble(kind, own_words(words, hide, code), code)
 
 
 def _kind(error: psycopg.Error, code: str, gone: bool) -> Kind:

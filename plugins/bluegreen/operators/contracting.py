@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowSkipException
 
 from bluegreen.catalog.load import load_service, services_folder
 from bluegreen.core.errors import NotApproved, ReleaseRefused
@@ -23,6 +25,19 @@ ANSWER_WITHIN = timedelta(hours=24)
 """How long a person is waited for."""
 
 
+@contextmanager
+def _noted(context: Context) -> Iterator[None]:
+    """Leave what went wrong for the run's note."""
+    try:
+        yield
+    except AirflowSkipException as skipped:
+        context["ti"].xcom_push(key="note", value=f"nothing contracted: {skipped}")
+        raise
+    except Exception as error:
+        context["ti"].xcom_push(key="note", value=f"NOT contracted: {error}")
+        raise
+
+
 class ReadyOperator(BlueGreenOperator):
     """
     See whether anything could still need what a contract takes away.
@@ -32,11 +47,12 @@ class ReadyOperator(BlueGreenOperator):
 
     operator_extra_links = (EntryLink(),)
 
-    def act(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - of the catalog's service
+    def act(self, context: Context) -> dict[str, Any]:
         """Look at everything."""
-        found = ready(self.ports(), connection_secrets)
-        if not found.pending:
-            leave_out(self.log, "no contract migration is pending")
+        with _noted(context):
+            found = ready(self.ports(), connection_secrets)
+            if not found.pending:
+                leave_out(self.log, "no contract migration is pending")
         self.log.info("to be executed, for good: %s", ", ".join(found.pending))
         return found.as_json()
 
@@ -74,7 +90,7 @@ class AskToContractOperator(HITLOperator):
         """Return who said yes, and to what; anything else fails."""
         user = event.get("responded_by_user") or {}
         by = user.get("name") or user.get("id")
-        with airflow_errors(context):
+        with airflow_errors(context), _noted(context):
             if event.get("chosen_options") != [APPROVE] or not by:
                 fact = f"{by} said no" if by else "nobody answered in time"
                 step = "nothing was touched; start it again when it may be executed"
@@ -95,8 +111,9 @@ class ContractOperator(BlueGreenOperator):
 
     def act(self, context: Context) -> dict[str, Any]:
         """Execute what is pending, as it was approved."""
-        approved = self._approved(context)
-        done = contract(self.ports(), connection_secrets, context["dag_run"].run_id, approved)
+        with _noted(context):
+            approved = self._approved(context)
+            done = contract(self.ports(), connection_secrets, context["dag_run"].run_id, approved)
         context["ti"].xcom_push(key="note", value=f"contracted: {', '.join(done['applied']) or 'nothing'}")
         return done
 
