@@ -147,6 +147,13 @@ def airflow_errors(context: Context, *, again: bool = False) -> Iterator[None]:
             _tell_of_conflict(context, error)
         retried = error.retryable or (again and isinstance(error, RouterError))
         raise (AirflowException if retried else AirflowFailException)(str(error)) from None  # the text says it all
+    except AirflowException:
+        raise
+    except Exception as error:
+        # Its text may hold anything, so it stays in the task's log; but nobody may read that the run was ended by hand.
+        task = context["ti"].task_id
+        context["ti"].xcom_push(key="error", value=f"{task} broke off ({type(error).__name__}): see the end of its log")
+        raise
 
 
 def _tell_of_conflict(context: Context, error: TrafficConflict) -> None:
