@@ -73,6 +73,11 @@ class TableUsers:
             rows = await self._rows(_NEW_INSERT, [first, last or None, email])
         return {"id": rows[0][0], "name": name}
 
+    async def close(self) -> None:
+        """End the connection."""
+        if self._connection:
+            await self._connection.close()
+
     async def _rows(self, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
         import psycopg  # noqa: PLC0415 - a shop without a database starts sooner
 
