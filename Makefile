@@ -18,7 +18,7 @@ install: .venv/installed ## make .venv from requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-demo: install ## a good release and a bad one, on a real Airflow behind real HAProxy (KEEP=1 leaves all running)
+demo: install ## good, bad and refused releases, on a real Airflow, with HAProxy, nginx, PostgreSQL (KEEP=1 leaves all running)
 	$(BIN)/python -m demo.main $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT))
 
 airflow: install ## a real Airflow on include/services, to try your own service with (PORT=8080)

@@ -1,4 +1,9 @@
-"""``make demo``: a good release goes live and a bad one puts itself back, of a service behind real HAProxy and one behind real nginx."""
+"""
+``make demo``: a good release goes live and a bad one puts itself back, of a service behind real HAProxy and one behind real nginx.
+
+The first has a real PostgreSQL: its good release expands the schema and fills it, one that would take a column from the
+version that runs is refused, and what the good one made superfluous is taken away when nobody can go back to it.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +89,7 @@ def _stack(port: int) -> Iterator[Stack]:
     names = ", ".join(
         f"{shop.name} behind two {shop.router} nodes{' with a PostgreSQL' if shop.database else ''}" for shop in shops
     )
-    console.print(f"starting {FIRST} on blue of {names}, and Airflow …")
+    console.print(f"starting {FIRST} on blue of {names}, and Airflow …", soft_wrap=True)
     with running(shops, build / "airflow", RATE, port=port) as stack:
         yield stack
 
@@ -105,7 +110,11 @@ def _keep(stack: Stack) -> None:
     console.print(f"\nAirflow {stack.airflow.url}  user {user}  password {password}")
     for shop in stack.shops:
         console.print(f"{shop.name} http://{shop.nodes[0].entry}/ and http://{shop.nodes[1].entry}/")
-    console.print(f"BLUEGREEN_SERVICES={stack.catalog} .venv/bin/bluegreen status", soft_wrap=True)
+    for shop in stack.shops:
+        for name, told in shop.connections.items():
+            console.print(f"export {name}='{told}'", soft_wrap=True)
+    console.print(f"export BLUEGREEN_SERVICES={stack.catalog}", soft_wrap=True)
+    console.print(".venv/bin/bluegreen status", soft_wrap=True)
     console.print("Ctrl-C stops everything")
     threading.Event().wait()
 

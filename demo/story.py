@@ -17,7 +17,7 @@ from demo.shop import DESTRUCTIVE, GOOD, Shop
 from demo.shop_database import ShopDatabase
 from demo.stack import Stack
 
-LONGEST_RUN_S = 150
+LONGEST_RUN_S = 300
 _WATCHES = ("canary_1_watch", "watch")
 _SAME = ("live", "split", "stamp", "deployed")
 """What a release that is refused must leave as it was, of ``bluegreen status --json``."""
@@ -66,7 +66,9 @@ class Line:
         line.append(
             f"  blue {100 * shares['blue'] / total:3.0f} %  requests {now.requests:6d}  failed {now.failed:4d}  "
         )
-        busy = [task for task, state in self.states.items() if state in ("running", "deferred", "queued")]
+        busy = [
+            task for task, state in self.states.items() if state in ("running", "deferred", "queued", "awaiting_input")
+        ]
         return line.append(", ".join(busy) or "…", style="bold")
 
 
@@ -151,7 +153,7 @@ class Story:
         :param answer: to the task ``approve``, as a person gives it in the UI
         """
         run = self.rest.trigger(dag, dict(conf))["dag_run_id"]
-        self.console.print(f"[bold]{dag} {what}[/]  ({run})")
+        self.console.print(f"[bold]{dag} {what}[/]  ({run})", soft_wrap=True)
         self.line.states.clear()
         ended = self.rest.wait_run(dag, run, LONGEST_RUN_S, on_change=self._watching(dag, run, answer))
         self.line.load.wait_for_next()

@@ -54,6 +54,10 @@ class TableUsers:
     """
 
     def __init__(self, conninfo: str, version: str) -> None:
+        # Here: a shop without a database starts sooner, and in a request the import would keep all others waiting.
+        import psycopg  # noqa: PLC0415
+
+        self._connect = psycopg.AsyncConnection.connect
         self._conninfo, self._old = conninfo, version.startswith("1.4.")
         self._turn = asyncio.Lock()
         self._connection: Any = None
@@ -73,10 +77,13 @@ class TableUsers:
             rows = await self._rows(_NEW_INSERT, [first, last or None, email])
         return {"id": rows[0][0], "name": name}
 
-    async def _rows(self, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
-        import psycopg  # noqa: PLC0415 - a shop without a database starts sooner
+    async def close(self) -> None:
+        """End the connection."""
+        if self._connection:
+            await self._connection.close()
 
+    async def _rows(self, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
         async with self._turn:
             if self._connection is None or self._connection.closed:
-                self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+                self._connection = await self._connect(self._conninfo, autocommit=True)
             return await (await self._connection.execute(sql, values)).fetchall()

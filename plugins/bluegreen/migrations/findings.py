@@ -122,8 +122,8 @@ def refuse(findings: Sequence[Finding], service: str = "") -> None:
     if still_open:
         count = f"{len(still_open)} finding{'s' if len(still_open) > 1 else ''} in migrations"
         raise MigrationRefused(
-            f"{count}:\n" + "\n".join(map(str, still_open)) + "\n",
+            f"{count}:\n" + "\n".join(map(str, still_open)) + "\nnothing was executed",
             service=service,
             part="migrations",
-            next_step="write what stands below each; or accept it under migrations.accept, with a reason (no rename)",
+            next_step="write what stands above instead; or accept it under migrations.accept, with a reason (no rename)",
         )

@@ -89,6 +89,7 @@ def ready(ports: Ports, secrets: Secrets) -> Ready:
     _nothing_older(ports, live.other, version)
     if left := backfills_left(service, secrets, ports.log):
         raise _refused(ports, f"backfills are not done: {', '.join(left)}", "a release does them; or mend their drift")
+    ports.log("every backfill is done")
     _no_sessions(ports, secrets, live.other)
     accepted = lint_pending(service, secrets, CONTRACT, ports.log)
     checksums = {one.name: hashlib.sha256(one.sql.encode()).hexdigest() for one in pending}
@@ -145,6 +146,7 @@ def _at_rest(ports: Ports) -> tuple[Color, Stamp]:
             f"{stamp.back_to} is kept for a way back, and needs what would be taken away",
             f"start retire__{ports.name}, or wait until keep_old is over",
         )
+    ports.log(f"{live} has all traffic, nobody can go back to {live.other}: {reading.says()}")
     return live, stamp
 
 
@@ -153,6 +155,7 @@ def _soaked(ports: Ports, stamp: Stamp) -> None:
     if stamp.at and ports.now() < stamp.at + soak:
         fact = f"the soak time ({text(soak)} since {stamp.at:%Y-%m-%d %H:%M:%S} UTC, {stamp.step}) is not over"
         raise _refused(ports, fact, f"start it again after {stamp.at + soak:%Y-%m-%d %H:%M:%S} UTC")
+    ports.log(f"the soak time ({text(soak)}) is over")
 
 
 def _nothing_older(ports: Ports, old: Color, version: str) -> None:
@@ -165,6 +168,7 @@ def _nothing_older(ports: Ports, old: Color, version: str) -> None:
             f"{old} still runs {runs} ({found.ready} of {found.total} targets answer), not {version}",
             f"stop it: retire__{ports.name}",
         )
+    ports.log(f"{old} runs nothing older than {version}")
 
 
 def _as_approved(ports: Ports, pending: Mapping[str, str], approved: Mapping[str, str]) -> None:
@@ -186,6 +190,7 @@ def _no_sessions(ports: Ports, secrets: Secrets, old: Color) -> None:
         if rows:
             named = ", ".join(f"{name} (process {pid}, {address})" for pid, name, address in rows)
             raise _refused(ports, f"sessions of {old} are left: {named}", "stop what holds them")
+    ports.log(f"no session of {old} is left: {pattern.replace(COLOR, old)}")
 
 
 def _refused(ports: Ports, fact: str, step: str) -> ReleaseRefused:

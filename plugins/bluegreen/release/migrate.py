@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -52,9 +53,9 @@ def lint_pending(service: Service, secrets: Secrets, phase: Phase, log: Log) -> 
     names = {name for one in pending for name in (one.name, PurePath(one.name).name)}
     accept = [one for one in settings.accept if one.file in names]
     found = lint(pending, database_type=settings.database.type, accept=accept, before=before)
+    log(f"pending in {phase}: {', '.join(one.name for one in pending) or 'nothing'}; the linter found {len(found)}")
     for one in found:
         log(str(one))
-    log(f"{phase}: {len(pending)} migrations pending: {', '.join(one.name for one in pending) or 'none'}")
     refuse(found, service.service)
     if phase is Phase.EXPAND:
         _read_backfills(tool)
@@ -131,9 +132,14 @@ def backfill(
     done = {}
     for one in files:
         still()
-        found = filling.run(connect, one, settings.backfill, log, lock_timeout=settings.lock_timeout, sleep=sleep)
+        say = partial(_named, log, one.name)
+        found = filling.run(connect, one, settings.backfill, say, lock_timeout=settings.lock_timeout, sleep=sleep)
         done[one.name] = found.as_json()
     return done
+
+
+def _named(log: Log, name: str, line: str) -> None:
+    log(f"{name}: {line}")
 
 
 def _looking(still: Callable[[], object]) -> Callable[[float], None]:
@@ -194,7 +200,7 @@ def old_version_works(plan: Plan, secrets: Secrets, log: Log) -> list[Any]:
     :raises CheckFailed: it does not work with it any more
     """
     try:
-        return ask_live(plan.service, plan.live, plan.old_version, secrets, log)
+        found = ask_live(plan.service, plan.live, plan.old_version, secrets, log)
     except CheckFailed as error:
         raise CheckFailed(
             f"{plan.live} does not pass its smoke tests on the changed schema: {error.fact}",
@@ -202,6 +208,8 @@ def old_version_works(plan: Plan, secrets: Secrets, log: Log) -> list[Any]:
             part=plan.live,
             next_step="users may notice it now: see what the migration changed, and give it back what it needs",
         ) from error
+    log(f"{plan.live} works on the changed schema")
+    return found
 
 
 def ask_live(service: Service, live: Color, version: str | None, secrets: Secrets, log: Log) -> list[Any]:
@@ -215,6 +223,7 @@ def ask_live(service: Service, live: Color, version: str | None, secrets: Secret
     if not version:
         health = service.health.model_copy(update={"version": None})
         service = service.model_copy(update={"health": health})
+    log(f"{live}, which users are served by, is asked its smoke tests{f', as {version}' if version else ''}")
     return list(smoke(service, live, version or "", credentials=credentials, log=log))
 
 

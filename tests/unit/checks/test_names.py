@@ -18,7 +18,7 @@ NAME = "shop.invalid"
 def asked(monkeypatch):
     """Ask these servers instead of the configured ones."""
 
-    def ask(*servers, timeout=1.0):
+    def ask(*servers, timeout=10.0):
         monkeypatch.setattr(names, "servers", lambda: [server.place for server in servers])
         return {answer.server: answer for answer in ask_names([NAME], timeout)}
 

@@ -130,7 +130,7 @@ def test_it_is_asked_at_most_once_a_color_and_interval():
 )
 @pytest.mark.parametrize(("no_data", "says"), [("hold", "unhealthy"), ("fail", "unhealthy"), ("ignore", "healthy")])
 def test_what_is_no_count_is_missing_data_by_name(instead, sentence, no_data, says):
-    with watching(Told(instead=instead), SEQUENTIAL | {"no_data": no_data}, lasts=1.2) as (_, ports, spec, _):
+    with watching(Told(instead=instead), SEQUENTIAL | {"no_data": no_data}, lasts=3.0) as (_, ports, spec, _):
         end = run(ports, spec)
     rule = end.verdict["numbers"]["rules"][1]
     assert sentence in rule["text"], rule

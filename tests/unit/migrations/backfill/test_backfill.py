@@ -241,7 +241,7 @@ def test_a_session_that_the_server_ends_is_tried_again(connect, users):
 def test_progress_says_rate_share_and_time_left(connect, users):
     said = []
     run(connect, log=said.append, **timed(Clock()))
-    assert said[1] == "pass 1: 18%, 100 s left; 900 rows, 41 rows/s, 300 a batch", said
+    assert said[2] == "pass 1: 18%, 100 s left; 900 rows, 41 rows/s, 300 a batch", said
 
 
 def test_the_pace_is_the_share_of_the_time_and_smaller_where_batches_are_slow():
