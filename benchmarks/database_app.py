@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import psycopg
 
@@ -106,7 +106,7 @@ class Application:
         # The password is in the environment, where `ps` does not show it.
         self.process = Process(command, workdir / f"{name}.log", env={"DATABASE_URL": url}, cwd=_ROOT)
 
-    def __enter__(self) -> Application:
+    def __enter__(self) -> Self:
         self.process.start()
         try:
             wait_until(self._has_begun, 20, "the application to begin")
