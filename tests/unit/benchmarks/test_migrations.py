@@ -108,9 +108,9 @@ def test_a_round_tells_the_runner_from_the_change_by_hand(side, tmp_path, monkey
 
 def test_the_throttled_backfill_is_measured_in_stretches_until_it_is_done(side, tmp_path, monkeypatch):
     monkeypatch.setattr(migrations, "WARM_UP_S", 0.1)
-    side.settings = side.settings.model_copy(update={"backfill": Backfill(batch=50, share=0.05)})
+    side.settings = side.settings.model_copy(update={"backfill": Backfill(batch=50, share=0.3)})
     side.expand()
-    found = migrations._throttled(side, Size(ROWS, rounds=1, baseline_s=1, stretch_s=0.4), tmp_path, print)
+    found = migrations._throttled(side, Size(ROWS, rounds=1, baseline_s=1, stretch_s=0.25), tmp_path, print)
     assert found["throttled_stretches"] > 1
     # Rows that the application wrote meanwhile have the new columns by the triggers.
     assert found["throttled_rows_per_s"] * found["throttled_s"] == pytest.approx(ROWS, rel=0.15)

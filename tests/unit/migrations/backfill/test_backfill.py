@@ -66,7 +66,8 @@ def run(connect, text=COUNTED, log=lambda _: None, *, limits=None, **words):
 def test_every_row_once(connect, users):
     assert [one.name for one in pending(connect, [migration()])] == [NAME]
     done = run(connect)
-    assert (done.rows, done.drift, done.batches) == (5000, 0, 34)
+    # Seventeen pages, and one of the second pass, which has nothing left to do.
+    assert (done.rows, done.drift, done.batches) == (5000, 0, 18)
     assert users.execute("SELECT min(times), max(times) FROM users").fetchone() == (1, 1)
     assert pending(connect, [migration()]) == ()
     assert pending(connect, [migration(COUNTED + "# another text")]) != ()
@@ -256,6 +257,16 @@ def test_the_pace_is_the_share_of_the_time_and_smaller_where_batches_are_slow():
     for _ in range(20):
         pace.after(0.01)
     assert pace.size == 1000
+
+
+def test_batches_are_small_where_others_wait_behind_them():
+    assert (Backfill().rows, Backfill(share=1).rows, Backfill(share=1, batch=7).rows) == (100, 5000, 7)
+
+
+def test_the_service_file_says_a_batch_s_rows_where_the_backfill_s_file_does_not(connect, users):
+    assert run(connect, limits=Backfill(share=0.9)).batches == 53  # each pass ends with an empty page
+    users.execute("UPDATE users SET full_name = NULL; DROP TABLE bluegreen_backfills")
+    assert run(connect, COUNTED + "batch: 1000\n", limits=Backfill(share=0.9)).batches == 7
 
 
 def test_a_user_who_may_make_no_table_is_told(backfill_server, connect, users):
