@@ -23,6 +23,7 @@ BENCHES = {
     "release": "benchmarks.release",
     "detection": "benchmarks.detection",
     "migrations": "benchmarks.migrations",
+    "watches": "benchmarks.watches",
     "soak": "benchmarks.soak",
 }
 """Name -> module with `measure(workdir, say, quick=...) -> result` and `report(result) -> Markdown`."""

@@ -25,7 +25,14 @@ from bluegreen.dagtasks import longest_deploy, release_tasks
 from bluegreen.edge import (
     WAY_BACK,
 )
-from bluegreen.operators.migrating import ContractOperator, ReadyOperator, ask_to_contract
+from bluegreen.operators.contracting import (
+    APPROVE_TASK,
+    CONTRACT_TASK,
+    READY_TASK,
+    AskToContractOperator,
+    ContractOperator,
+    ReadyOperator,
+)
 from bluegreen.operators.way_back import GuardOperator, RetireOperator, RollbackNowOperator
 from bluegreen.triggers.overdue import tell_people
 
@@ -150,9 +157,10 @@ def contract_dag(service: Service) -> DAG:
         max_active_runs=1,
         **_COMMON,
     ) as dag:
-        asked = [ask_to_contract(name)] if service.migrations and service.migrations.contract.approve else []
-        chain: list[Any] = [ReadyOperator(task_id="ready", service=name), *asked]
-        chain.append(ContractOperator(task_id="contract", service=name, execution_timeout=timedelta(days=1)))
+        approve = service.migrations is not None and service.migrations.contract.approve
+        chain: list[Any] = [ReadyOperator(task_id=READY_TASK, service=name, execution_timeout=timedelta(minutes=15))]
+        chain += [AskToContractOperator(task_id=APPROVE_TASK, service=name)] if approve else []
+        chain.append(ContractOperator(task_id=CONTRACT_TASK, service=name, execution_timeout=timedelta(days=1)))
         for before, after in pairwise(chain):
             before >> after
     return _documented(dag, name)

@@ -15,8 +15,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import object_session
 
 POOL, SLOTS = "bluegreen_way_back", 4
-TELLS = {"release": "verdict", "rollback": "rollback", "retire": "retire"}
-"""Kind of DAG -> the task that leaves the run's note."""
+TELLS = {
+    "release": ["verdict"],
+    "rollback": ["rollback"],
+    "retire": ["retire"],
+    "contract": ["ready", "approve", "contract"],
+}
+"""Kind of DAG -> the tasks that may leave the run's note."""
 LONGEST_NOTE = 1000
 """Characters that Airflow's column holds; a longer note would fail in the scheduler's own transaction."""
 
@@ -45,10 +50,10 @@ def on_dag_run_failed(dag_run: Any, msg: str) -> None:  # noqa: ARG001 - Airflow
 
 
 def _write_note(dag_run: Any) -> None:
-    session, task = object_session(dag_run), TELLS.get(dag_run.dag_id.partition("__")[0])
-    if session is None or task is None:
+    session, tasks = object_session(dag_run), TELLS.get(dag_run.dag_id.partition("__")[0])
+    if session is None or tasks is None:
         return
-    found = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids=task, key="note", limit=1)
+    found = XComModel.get_many(run_id=dag_run.run_id, dag_ids=dag_run.dag_id, task_ids=tasks, key="note", limit=1)
     row = session.scalars(found).first()
     said = str(XComModel.deserialize_value(row)) if row else ""
     if said and said not in (dag_run.note or ""):

@@ -152,7 +152,7 @@ class Watermark(Section):
 class Contract(Section):
     """When the destructive half may run."""
 
-    soak: Duration = Field(timedelta(hours=24), description="after the release finished")
+    soak: Duration = Field(timedelta(hours=24), description="since the old color was retired")
     approve: bool = Field(True, description="ask a person")
     old_sessions: str | None = Field(
         None,
@@ -186,3 +186,10 @@ class Migrations(Section):
     log: Path | None = Field(
         None, description="log of the application; its SQL errors stand in a failed release's report"
     )
+
+    @model_validator(mode="after")
+    def _asks_what_answers(self) -> Self:
+        asked = {"replica": self.replica, "behind": self.behind, "contract.old_sessions": self.contract.old_sessions}
+        if self.database.type != "postgresql" and (found := [key for key, value in asked.items() if value]):
+            raise ValueError(f"{', '.join(found)}: for PostgreSQL only, and the database is {self.database.type}")
+        return self

@@ -30,6 +30,9 @@ _SAFETY = {
     "tcp_keepalives_count": "3",
     "standard_conforming_strings": "on",
 }
+# A worker that was killed leaves its statement running, an index is built for hours, and its turn is kept from the next
+# try. Some systems (macOS) and servers before PostgreSQL 14 cannot look whether the client is there.
+_LOOK = {"client_connection_check_interval": "5s"}
 _LOCK = {"55P03", "40P01", "40001"}
 _LOST = {"57P01", "57P02", "57P03", "57P05", "53300", "25P03"}
 _DENIED = {"42501", "28000", "28P01"}
@@ -80,8 +83,17 @@ def opened(place: Place) -> psycopg.Connection[tuple[Any, ...]]:
 
     :raises psycopg.Error: it does not answer, or does not let us in
     """
-    safety = " ".join(f"-c {name}={value}" for name, value in _SAFETY.items())
+    try:
+        return _opened(place, _SAFETY | _LOOK)
+    except psycopg.OperationalError as error:
+        if next(iter(_LOOK)) not in str(error):
+            raise
+        return _opened(place, _SAFETY)
+
+
+def _opened(place: Place, settings: dict[str, str]) -> psycopg.Connection[tuple[Any, ...]]:
     words = postgres_words(place.credentials)
+    safety = " ".join(f"-c {name}={value}" for name, value in settings.items())
     words["options"] = f"{words.get('options', '')} {safety}".strip()
     return psycopg.connect(**_address(place), connect_timeout=CONNECT_TIMEOUT, autocommit=True, **cast("Any", words))
 
@@ -113,7 +125,7 @@ def trouble(error: psycopg.Error, hide: Sequence[str], *, gone: bool) -> SqlTrou
     kind = _kind(error, code, gone)
     hint = error.diag.message_hint if kind is Kind.OTHER else None
     words = (error.diag.message_primary or str(error)) + (f"; hint: {hint}" if hint else "")
-    return SqlTrouble(kind, own_words(words, hide), code)
+    return SqlTrouble(kind, own_words(words, hide, code), code)
 
 
 def _kind(error: psycopg.Error, code: str, gone: bool) -> Kind:

@@ -1,14 +1,16 @@
-"""The compatible half of a service's migrations: linted, tried, executed, filled; and what must be caught up before traffic moves."""
+"""The compatible half of a service's migrations: linted, executed, filled; and what must be caught up before traffic moves."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
-from bluegreen.catalog.migrations import VERSION, Database, Migrations
+from bluegreen.catalog.migrations import Database, Migrations
 from bluegreen.catalog.models import Service
 from bluegreen.checks.smoke import smoke
+from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed, MigrationRefused
 from bluegreen.core.ports import Secrets
 from bluegreen.migrations.findings import Finding, refuse
@@ -19,6 +21,8 @@ from bluegreen.release.plan import Plan
 from bluegreen.release.replicated import Replicated, databases, replica_of
 
 Log = Callable[[str], None]
+LOOKS_EVERY = 5.0
+"""Seconds between two looks whether a backfill is still wanted."""
 
 
 def settings_of(service: Service) -> Migrations:
@@ -43,8 +47,8 @@ def lint_pending(service: Service, secrets: Secrets, phase: Phase, log: Log) -> 
     :raises MigrationFailed: the database or the tool does not answer
     """
     settings, tool = settings_of(service), _tool(service, secrets)
-    pending = tool.pending(phase)
-    before = [one for one in tool.files() if one not in pending] if isinstance(tool, KeepsFiles) else []
+    pending = pending_of(service, secrets, phase, log)
+    before = _applied(tool, phase, pending)
     names = {name for one in pending for name in (one.name, PurePath(one.name).name)}
     accept = [one for one in settings.accept if one.file in names]
     found = lint(pending, database_type=settings.database.type, accept=accept, before=before)
@@ -55,6 +59,27 @@ def lint_pending(service: Service, secrets: Secrets, phase: Phase, log: Log) -> 
     if phase is Phase.EXPAND:
         _read_backfills(tool)
     return found
+
+
+def pending_of(service: Service, secrets: Secrets, phase: Phase, log: Log) -> list[Migration]:
+    """
+    Return what would be executed now, of each of the service's databases: a try before may have ended between two.
+
+    :raises MigrationRefused: files are wrong, or were changed after they were applied
+    :raises MigrationFailed: the database or the tool does not answer
+    """
+    found = [_tool(on_database(service, one), secrets).pending(phase) for one in _ordered(service, secrets, phase, log)]
+    return list({one.name: one for pending in sorted(found, key=len, reverse=True) for one in pending}.values())
+
+
+def follow(plan: Plan, secrets: Secrets, log: Log) -> None:
+    """
+    Hold the databases, where each color has one, against where the traffic is.
+
+    :raises MigrationFailed: the live color writes to the one that is not replicated from
+    """
+    if replica := replica_of(plan.service):
+        Replicated(plan.service, replica, secrets, log).follow(plan.live)
 
 
 def expand(service: Service, secrets: Secrets, run: str, log: Log) -> dict[str, Any]:
@@ -82,29 +107,47 @@ def execute(service: Service, secrets: Secrets, phase: Phase, run: str, log: Log
     """
     done: dict[str, None] = {}
     for database in _ordered(service, secrets, phase, log):
-        done |= dict.fromkeys(_tool(_on(service, database), secrets, run, log).apply(phase))
+        done |= dict.fromkeys(_tool(on_database(service, database), secrets, run, log).apply(phase))
     return list(done)
 
 
-def backfill(service: Service, secrets: Secrets, log: Log) -> dict[str, Any]:
+def backfill(
+    service: Service, secrets: Secrets, log: Log, still: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
     """
     Do each backfill that is pending, or go on with it; with a database a color, on the one that is written to.
 
+    :param still: asked between batches, each ``LOOKS_EVERY`` seconds; raises where nobody wants it any more
     :returns: rows, batches and drift of each, by name
     :raises MigrationFailed: out of time, the drift is not 0, or what the server says; a next try goes on
     """
-    settings, files = settings_of(service), backfills_of(service, secrets)
+    settings, left = settings_of(service), backfills_left(service, secrets, log)
+    files = [one for one in backfills_of(service, secrets) if one.name in left]
     if not files:
         return {}
     from bluegreen.migrations import backfill as filling  # noqa: PLC0415 - the driver is an extra
-    from bluegreen.migrations import backfill_state  # noqa: PLC0415
 
-    connect = connect_to(service, written_database(service, secrets, log), secrets)
+    connect, sleep = connect_to(service, written_database(service, secrets, log), secrets), _looking(still)
     done = {}
-    for one in backfill_state.pending(connect, files):
-        found = filling.run(connect, one, settings.backfill, log, lock_timeout=settings.lock_timeout)
+    for one in files:
+        still()
+        found = filling.run(connect, one, settings.backfill, log, lock_timeout=settings.lock_timeout, sleep=sleep)
         done[one.name] = found.as_json()
     return done
+
+
+def _looking(still: Callable[[], object]) -> Callable[[float], None]:
+    """Return a pause that asks now and then whether the work is wanted at all."""
+    asked = time.monotonic()
+
+    def pause(seconds: float) -> None:
+        nonlocal asked
+        if time.monotonic() - asked >= LOOKS_EVERY:
+            still()
+            asked = time.monotonic()
+        time.sleep(seconds)
+
+    return pause
 
 
 def backfills_of(service: Service, secrets: Secrets) -> list[Migration]:
@@ -125,15 +168,23 @@ def backfills_of(service: Service, secrets: Secrets) -> list[Migration]:
     return files
 
 
-def backfills_left(service: Service, secrets: Secrets, log: Log) -> list[str]:
-    """Return the names of backfills that are not done."""
+def backfills_left(service: Service, secrets: Secrets, log: Log) -> list[str]:  # noqa: ARG001 - as its neighbours
+    """
+    Return the names of backfills that are not done.
+
+    With a database a color each has its own note of them, but rows go from one to the other: done on one is done.
+
+    :raises MigrationFailed: a database does not answer
+    """
     files = backfills_of(service, secrets)
     if not files:
         return []
     from bluegreen.migrations import backfill_state  # noqa: PLC0415 - the driver is an extra
 
-    connect = connect_to(service, written_database(service, secrets, log), secrets)
-    return [one.name for one in backfill_state.pending(connect, files)]
+    left = {one.name for one in files}
+    for database in dict.fromkeys(databases(service).values()):
+        left &= {one.name for one in backfill_state.pending(connect_to(service, database, secrets), files)}
+    return [one.name for one in files if one.name in left]
 
 
 def old_version_works(plan: Plan, secrets: Secrets, log: Log) -> list[Any]:
@@ -142,39 +193,29 @@ def old_version_works(plan: Plan, secrets: Secrets, log: Log) -> list[Any]:
 
     :raises CheckFailed: it does not work with it any more
     """
-    service, entry = plan.service, plan.service.entry
-    credentials = secrets(entry.connection) if entry.connection else None
     try:
-        return list(smoke(service, plan.live, plan.old_version or "", credentials=credentials, log=log))
+        return ask_live(plan.service, plan.live, plan.old_version, secrets, log)
     except CheckFailed as error:
         raise CheckFailed(
             f"{plan.live} does not pass its smoke tests on the changed schema: {error.fact}",
-            service=service.service,
+            service=plan.service.service,
             part=plan.live,
             next_step="users may notice it now: see what the migration changed, and give it back what it needs",
         ) from error
 
 
-def try_on_scratch(plan: Plan, secrets: Secrets, log: Log) -> dict[str, Any]:
+def ask_live(service: Service, live: Color, version: str | None, secrets: Secrets, log: Log) -> list[Any]:
     """
-    Run both versions' tests on a database that may be destroyed, before and after expand.
+    Ask the color that users are served by its smoke tests.
 
-    The new version's tests before expand are told only: it may need what expand adds.
-
-    :raises CheckFailed: the old version's tests fail before, or one's after
-    :raises MigrationFailed: expand fails there
+    :param version: what it must run; None or empty where nobody knows
+    :raises CheckFailed: it does not pass them
     """
-    settings = settings_of(plan.service)
-    assert settings.scratch is not None  # noqa: S101 - asked for where there is one
-    on = _on(plan.service, settings.scratch.database)
-    old, new = plan.old_version or "", plan.version
-    told = {"before": {"old": _test(on, secrets, old, log), "new": _test(on, secrets, new, log)}}
-    _need(told["before"]["old"], f"{old}'s tests fail on the scratch database before anything is changed", plan)
-    execute(on, secrets, Phase.EXPAND, plan.release, log)
-    told["after"] = {"old": _test(on, secrets, old, log), "new": _test(on, secrets, new, log)}
-    _need(told["after"]["old"], f"{old}'s tests fail on the changed schema: the migration is not compatible", plan)
-    _need(told["after"]["new"], f"{new}'s tests fail on the changed schema", plan)
-    return told
+    credentials = secrets(service.entry.connection) if service.entry.connection else None
+    if not version:
+        health = service.health.model_copy(update={"version": None})
+        service = service.model_copy(update={"health": health})
+    return list(smoke(service, live, version or "", credentials=credentials, log=log))
 
 
 def caught_up(service: Service, secrets: Secrets, log: Log) -> dict[str, Any]:
@@ -219,6 +260,15 @@ def _tool(service: Service, secrets: Secrets, run: str = "", log: Log = lambda _
     return make_tool(service, secrets, run, log)
 
 
+def _applied(tool: Tool, phase: Phase, pending: Sequence[Migration]) -> list[Migration]:
+    """Return what is executed already, as far as a phase may know: before expand nobody can say it of contract."""
+    if not isinstance(tool, KeepsFiles):
+        return []
+    names = {one.name for one in pending}
+    phases = (Phase.EXPAND,) if phase is Phase.EXPAND else (Phase.EXPAND, Phase.CONTRACT)
+    return [one for one in tool.files() if one.phase in phases and one.name not in names]
+
+
 def _read_backfills(tool: Tool) -> None:
     files = [one for one in tool.files() if one.phase is Phase.BACKFILL] if isinstance(tool, KeepsFiles) else []
     if files:
@@ -228,7 +278,7 @@ def _read_backfills(tool: Tool) -> None:
             backfill_file.read(one)
 
 
-def _on(service: Service, database: Database) -> Service:
+def on_database(service: Service, database: Database) -> Service:
     """Return the service as if it had only this database."""
     one = settings_of(service).model_copy(update={"database": database, "replica": None})
     return service.model_copy(update={"migrations": one})
@@ -241,30 +291,3 @@ def _ordered(service: Service, secrets: Secrets, phase: Phase, log: Log) -> Iter
         return
     for color in Replicated(service, replica, secrets, log).order(phase):
         yield databases(service)[color]
-
-
-def _test(on: Service, secrets: Secrets, version: str, log: Log) -> str:
-    """Run a version's tests; empty where they pass, else why not."""
-    from bluegreen.migrations.databases import place_of  # noqa: PLC0415 - the driver is an extra
-    from bluegreen.migrations.tool_process import ToolProcess  # noqa: PLC0415
-
-    settings = settings_of(on)
-    assert settings.scratch is not None  # noqa: S101 - for mypy
-    place = place_of(on.service, settings.database, secrets)
-    run = ToolProcess(place, settings, Path(), settings.scratch.timeout, lambda line: log(f"{version}: {line}"))
-    argv: Sequence[str] = [word.replace(VERSION, version) for word in settings.scratch.test]
-    try:
-        run.execute(tuple(argv), online=True)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the tests did not pass
-        return str(error)
-    return ""
-
-
-def _need(failed: str, fact: str, plan: Plan) -> None:
-    if failed:
-        raise CheckFailed(
-            f"{fact}: {failed}",
-            service=plan.service.service,
-            part="migrations.scratch",
-            next_step="production's database was not touched; mend the migration, or the tests",
-        )

@@ -86,7 +86,14 @@ class Ports:
 
         if self.replicated is None or to.whole is None:
             return switch()
-        return self.replicated.move(to.whole, switch, way_back=way_back)
+        if not way_back:
+            return self.replicated.move(to.whole, switch)
+        return self.replicated.move_back(to.whole, switch, lambda: self._took(stamp))
+
+    def _took(self, stamp: Stamp) -> bool:
+        """Tell whether a write that failed is the truth all the same: of some nodes only the rest was reached."""
+        found = self.router.read().stamp
+        return found is not None and stamp.same_write(found)
 
     def health(self, reading: Reading, color: Color) -> Health:
         """Servers of a color as the router sees them; the targets are asked where it does not tell."""

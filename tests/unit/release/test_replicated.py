@@ -1,0 +1,417 @@
+"""A database a color on two real servers: what is written follows the traffic, and never holds up its way back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.errors import MigrationFailed, RouterRefused, TrafficConflict
+from bluegreen.core.ports import Credentials
+from bluegreen.migrations import replica_cut
+from bluegreen.migrations.ports import Phase
+from bluegreen.release import migrate
+from bluegreen.release.contract import contract, ready
+from bluegreen.release.move import move
+from bluegreen.release.plan import plan
+from bluegreen.release.replicated import Replicated
+from bluegreen.release.restore import restore
+from bluegreen.release.retire import retire
+from bluegreen.release.rollback import rollback
+from bluegreen.release.shift import settle, shift
+from demo.processes import wait_until
+from tests.rigs.shop_database import BACKFILL, EXPAND, ShopDatabase, asked, target
+from tests.unit.migrations.backfill.conftest import forget, side, wait_for_copy
+from tests.unit.release.world import claimed, request
+
+BLOCK = 3.0
+
+
+class Pair:
+    """Both databases of a service, its memory world, and writers that ask the router where to write."""
+
+    def __init__(self, pg, pg_two, folder, world):
+        self.blue, self.green, self.world = ShopDatabase(pg, folder), ShopDatabase(pg_two, folder), world
+        self.by_color = {Color.BLUE: self.blue, Color.GREEN: self.green}
+        self.name = f"r_{self.blue.name}"
+        self.lost, self.silent = set(), socket.create_server(("127.0.0.1", 0))
+        for one in (self.blue, self.green):
+            one.sql("CREATE TABLE orders (id bigserial PRIMARY KEY, writer int, number int, UNIQUE (writer, number))")
+        self.green.sql("TRUNCATE users")
+        self.blue.sql("CREATE PUBLICATION shop FOR TABLE users, orders")
+        with pg_two.connect(self.green.name) as connection:
+            url = pg.url(self.blue.name)
+            connection.execute(f"CREATE SUBSCRIPTION {self.name} CONNECTION '{url}' PUBLICATION shop")
+            wait_for_copy(connection)
+        self.blue.settings["replica"] = {
+            "database": {"connection": "green_db", "name": self.green.name}, "publication": "shop",
+            "subscription": self.name, "within": "20s", "block_writes": f"{int(BLOCK * 1000)}ms", "sequences_ahead": 1000,
+        }  # fmt: skip
+
+    def secrets(self, connection):
+        if connection in self.lost:  # one that takes every connection, and says nothing
+            return Credentials("postgres", "planted-7f3a91", *self.silent.getsockname())
+        return (self.green if connection == "green_db" else self.blue).server.credentials()
+
+    def service(self):
+        return self.blue.service()
+
+    def ports(self):
+        service = self.service()
+        replicated = Replicated(service, service.migrations.replica, self.secrets, self.world.said.append)
+        return replace(self.world.ports(service), replicated=replicated)
+
+    def source(self):
+        return self.ports().replicated.written()
+
+    def where(self):
+        """Return the color that the entry gives requests to."""
+        return self.world.nodes[0].split.whole or Color.BLUE  # in a canary all is written to the live one's
+
+    def forget(self):
+        for server, database in ((self.blue.server, self.blue.name), (self.green.server, self.green.name)):
+            for name in (self.name, f"{self.name}_back"):
+                forget(side("x", server, database), name)
+
+    @contextmanager
+    def writers(self, count=3):
+        made = Writers(self, count)
+        try:
+            made.more()
+            yield made
+            made.more()
+        finally:
+            made.stop.set()
+            [thread.join() for thread in made.threads]
+
+
+class Writers:
+    def __init__(self, pair, count):
+        self.pair, self.stop, self.answered, self.unknown = pair, threading.Event(), [0] * count, []
+        self.threads = [threading.Thread(target=self.write, args=(number,)) for number in range(count)]
+        [thread.start() for thread in self.threads]
+
+    def write(self, number):
+        connection, at = None, None
+        while not self.stop.is_set():
+            try:
+                if connection is None or at != self.pair.where():
+                    at = self.pair.where()
+                    one = self.pair.by_color[at]
+                    connection = one.server.connect(one.name)
+                row = [number, self.answered[number] + 1]
+                connection.execute("INSERT INTO orders (writer, number) VALUES (%s, %s)", row)
+                self.answered[number] += 1
+            except psycopg.errors.ReadOnlySqlTransaction:
+                connection = None  # turned away: what a pool does
+            except psycopg.Error as error:
+                self.unknown.append(f"{at}: {error}")
+                connection = None
+                time.sleep(0.05)
+
+    def more(self, number=15):
+        aim = [one + number for one in self.answered]
+        wait_until(lambda: all(a >= b for a, b in zip(self.answered, aim, strict=True)), 30, f"{self.unknown}")
+
+    def found_in(self, database):
+        query = "SELECT count(*), coalesce(max(number), 0) FROM orders WHERE writer = {}"
+        return [database.sql(query.format(number))[0] for number in range(len(self.answered))]
+
+    @property
+    def wanted(self):
+        return [(number, number) for number in self.answered]
+
+
+@pytest.fixture
+def pair(pg, pg_two, tmp_path):
+    made = Pair(pg, pg_two, tmp_path / "migrations", claimed())
+    yield made
+    made.forget()
+
+
+@pytest.fixture
+def release(pair):
+    return pair.world.release.model_copy(update={"service": pair.service()})
+
+
+def forward(pair, release, *steps):
+    epoch = release.epoch
+    for name, share in steps or (("canary_1", 10), ("switch", 100)):
+        epoch = shift(pair.ports(), release, name, share, epoch).epoch
+    return epoch
+
+
+def test_a_whole_release_loses_no_write_and_its_rollback_none_either(pair, release):
+    said = pair.world.said
+    pair.blue.write(_0001_names_expand=EXPAND, _0001_names_backfill=BACKFILL)
+    with pair.writers() as writers:
+        migrate.follow(release, pair.secrets, said.append)
+        done = migrate.expand(release.service, pair.secrets, release.release, said.append)
+        assert done["applied"] == ["0001_names.expand.sql"]
+        executed = [line for line in said if "full_name" in line and "done in" in line]
+        assert len(executed) == 2
+        assert migrate.backfill(release.service, pair.secrets, said.append)["0001_names.backfill.yaml"]["rows"] == 50
+        migrate.caught_up(release.service, pair.secrets, said.append)
+        epoch = forward(pair, release)
+        assert (pair.source(), pair.where()) == ("green", "green")
+        writers.more()
+        settle(pair.ports(), release, epoch)
+        assert rollback(pair.ports(), "back-1", "checkout is broken", "ann").outcome == "restored"
+        assert (pair.source(), pair.where()) == ("blue", "blue")
+    assert writers.unknown == []
+    assert writers.found_in(pair.blue) == writers.wanted
+    wait_until(lambda: writers.found_in(pair.green) == writers.wanted, 20, "green follows blue")
+    assert pair.green.sql("SELECT count(*) FROM users WHERE full_name = name") == [(50,)]
+
+
+def test_expand_is_executed_on_the_subscriber_first(pair, release):
+    order = []
+    pair.blue.write(_0001_names_expand=EXPAND)
+    sides = Replicated(release.service, release.service.migrations.replica, pair.secrets, order.append)
+    assert sides.order(Phase.EXPAND) == ["green", "blue"]
+    assert sides.order(Phase.CONTRACT) == ["blue", "green"]
+    with pair.blue.server.connect(pair.blue.name, autocommit=False) as holder:
+        holder.execute("LOCK TABLE users")
+        with pytest.raises(MigrationFailed, match="users"):
+            migrate.expand(release.service, pair.secrets, "run-1@2", order.append)
+        holder.rollback()
+    assert (pair.green.columns(), pair.blue.columns()) == (["id", "name", "full_name"], ["id", "name"])
+    # What is pending on one of them is pending: linted, told and executed by the next try.
+    pending = migrate.pending_of(release.service, pair.secrets, Phase.EXPAND, order.append)
+    assert [one.name for one in pending] == ["0001_names.expand.sql"]
+    assert migrate.expand(release.service, pair.secrets, "run-1@2", order.append)["applied"] == [
+        "0001_names.expand.sql"
+    ]
+    assert pair.blue.columns() == ["id", "name", "full_name"]
+
+
+def test_a_restore_in_a_canary_asks_no_database_at_all(pair, release, monkeypatch):
+    forward(pair, release, ("canary_1", 10))
+
+    def asked(_):
+        pytest.fail("a database was asked")
+
+    ports = pair.ports()
+    ports = replace(ports, replicated=replace(ports.replicated, secrets=asked))
+    assert restore(ports, "a rule", "watch", "run-1").outcome == "restored"
+    assert pair.source() == "blue"
+
+
+def test_a_canary_whose_old_color_dies_strands_with_what_is_written(pair, release):
+    forward(pair, release, ("canary_1", 10))
+    pair.world.serve(Color.BLUE, ready=0)
+    assert restore(pair.ports(), "a rule", "watch", "run-1").outcome == "stranded"
+    assert (pair.where(), pair.source()) == ("green", "green")
+
+
+def test_a_restore_after_the_switch_is_cut_back(pair, release):
+    with pair.writers() as writers:
+        forward(pair, release)
+        writers.more()
+        assert restore(pair.ports(), "a rule", "watch", "run-1").outcome == "restored"
+    assert (pair.source(), pair.where(), writers.unknown) == ("blue", "blue", [])
+    assert writers.found_in(pair.blue) == writers.wanted
+
+
+def timed_restore(pair, at_most):
+    ports, begun = pair.ports(), time.monotonic()
+    found = restore(ports, "a rule", "watch", "run-1")
+    took = time.monotonic() - begun
+    assert (found.outcome, pair.where(), pair.world.splits()) == ("restored", "blue", {"100/0"})
+    assert took < at_most, took
+    return took
+
+
+@pytest.mark.parametrize("gone", ["shop_db", "green_db"])
+def test_a_database_that_does_not_answer_holds_the_way_back_up_for_no_longer_than_writes_may_wait(pair, release, gone):
+    forward(pair, release)
+    pair.lost = {gone}
+    timed_restore(pair, 2 * BLOCK + 4)
+    said = "\n".join(pair.world.said)
+    assert "the databases do not follow, the traffic goes back all the same" in said
+    assert "planted" not in said
+
+
+def test_a_server_that_stands_still_does_not_either(pair, release, monkeypatch):
+    """One that is stopped keeps its connections open: no time-out of ours is heard there."""
+    forward(pair, release)
+    still = threading.Event()
+    monkeypatch.setattr(replica_cut, "check", lambda *_: still.wait(60))
+    timed_restore(pair, BLOCK + 2)
+    still.set()
+    assert pair.blue.sql("INSERT INTO orders (writer, number) VALUES (77, 1) RETURNING writer") == [(77,)]
+    time.sleep(0.5)
+    # Who comes late to the switch moves nothing, and lets writers on where they are.
+    assert pair.world.splits() == {"100/0"}
+
+
+def test_a_connection_that_airflow_does_not_have_and_a_driver_that_is_missing_do_not_either(pair, release, monkeypatch):
+    forward(pair, release)
+
+    def missing(*_):
+        raise ImportError("No module named 'psycopg'")
+
+    monkeypatch.setattr(Replicated, "_sides", missing)
+    timed_restore(pair, 1)
+    assert any("No module named" in line for line in pair.world.said)
+
+
+def test_a_slot_that_is_gone_is_told_and_the_traffic_goes_back(pair, release):
+    forward(pair, release)
+    pair.blue.sql(f"ALTER SUBSCRIPTION {pair.name}_back DISABLE")
+    pair.blue.sql(f"ALTER SUBSCRIPTION {pair.name}_back SET (slot_name = NONE)")
+    slot = f"SELECT active FROM pg_replication_slots WHERE slot_name = '{pair.name}_back'"
+    wait_until(lambda: pair.green.sql(slot) == [(False,)], 20, "the slot to be let go of")
+    pair.green.sql(f"SELECT pg_drop_replication_slot('{pair.name}_back')")
+    timed_restore(pair, BLOCK + 2)
+    assert any("the databases do not follow" in line and "_back" in line for line in pair.world.said)
+    # Writers are served where the traffic is: its fence does not turn them away.
+    pair.blue.sql("INSERT INTO orders (writer, number) VALUES (77, 1)")
+
+
+def test_after_a_way_back_without_its_databases_no_release_goes_forward_over_what_was_written(pair, release):
+    forward(pair, release)
+    pair.lost = {"green_db"}
+    timed_restore(pair, 2 * BLOCK + 4)
+    pair.lost = set()
+    pair.blue.sql("INSERT INTO orders (writer, number) VALUES (77, 1)")
+    again = plan(pair.ports(), request("run-2", "3"))
+    with pytest.raises(
+        MigrationFailed, match="the traffic is on blue, but replication goes from green to blue"
+    ) as error:
+        migrate.follow(again, pair.secrets, pair.world.said.append)
+    assert "make green's database anew" in error.value.next_step
+
+
+def failing_turn(monkeypatch):
+    real = replica_cut._turn
+
+    def turn(pair):
+        monkeypatch.setattr(replica_cut, "_turn", real)
+        raise psycopg.OperationalError("gone")
+
+    monkeypatch.setattr(replica_cut, "_turn", turn)
+
+
+def test_a_cut_over_that_ends_after_the_switch_is_ended_by_the_step_that_is_tried_again(pair, release, monkeypatch):
+    epoch = forward(pair, release, ("canary_1", 10))
+    failing_turn(monkeypatch)
+    with pytest.raises(MigrationFailed):
+        shift(pair.ports(), release, "switch", 100, epoch)
+    assert pair.where() == "green"
+    pair.green.sql("INSERT INTO orders (writer, number) VALUES (77, 1)")
+    shift(pair.ports(), release, "switch", 100, epoch)
+    assert pair.source() == "green"
+    wait_until(lambda: pair.blue.sql("SELECT 1 FROM orders WHERE writer = 77"), 20, "the row on blue")
+
+
+def test_the_way_back_of_a_cut_over_that_ended_after_the_switch_leaves_no_database_closed(pair, release, monkeypatch):
+    epoch = forward(pair, release, ("canary_1", 10))
+    failing_turn(monkeypatch)
+    with pytest.raises(MigrationFailed):
+        shift(pair.ports(), release, "switch", 100, epoch)
+    pair.green.sql("INSERT INTO orders (writer, number) VALUES (77, 1)")
+    timed_restore(pair, 2 * BLOCK)
+    assert pair.source() == "blue"
+    assert pair.blue.sql("SELECT count(*) FROM orders WHERE writer = 77") == [(1,)]
+    pair.blue.sql("INSERT INTO orders (writer, number) VALUES (78, 1)")
+
+
+def test_a_conflict_within_the_cut_over_is_not_tried_twice(pair, release):
+    epoch = forward(pair, release, ("canary_1", 10))
+    ports, calls = pair.ports(), []
+    real = ports.router.shift
+
+    def conflict(*words):
+        calls.append(words)
+        raise TrafficConflict("somebody else wrote", service="shop", part="router")
+
+    ports.router.shift = conflict
+    with pytest.raises(TrafficConflict):
+        shift(ports, release, "switch", 100, epoch)
+    assert len(calls) == 1
+    ports.router.shift = real
+    assert (pair.where(), pair.source()) == ("blue", "blue")
+    pair.blue.sql("INSERT INTO orders (writer, number) VALUES (78, 1)")
+    shift(pair.ports(), release, "switch", 100, epoch)
+    assert pair.source() == "green"
+
+
+def test_a_conflict_on_the_way_back_is_read_again_and_not_moved_past(pair, release):
+    forward(pair, release)
+    ports, calls = pair.ports(), []
+    real = ports.router.shift
+
+    def once(*words):
+        calls.append(words)
+        if len(calls) == 1:
+            raise TrafficConflict("somebody else wrote", service="shop", part="router")
+        return real(*words)
+
+    ports.router.shift = once
+    assert restore(ports, "a rule", "watch", "run-1").outcome == "restored"
+    assert (len(calls), pair.source(), pair.where()) == (2, "blue", "blue")
+
+
+def test_a_write_that_took_hold_and_was_not_answered_takes_the_databases_with_it(pair, release):
+    forward(pair, release)
+    for node in pair.world.nodes:
+        node.fails = "after"
+    assert restore(pair.ports(), "a rule", "watch", "run-1").outcome == "restored"
+    assert (pair.source(), pair.where()) == ("blue", "blue")
+
+
+def test_with_a_node_that_is_lost_the_rest_goes_back_with_its_database(pair, release):
+    forward(pair, release)
+    pair.world.nodes[2].reachable = False
+    found = restore(pair.ports(), "a rule", "watch", "run-1")
+    assert found.outcome == "restored"
+    assert (pair.source(), pair.where()) == ("blue", "blue")
+
+
+def test_a_switch_that_reaches_no_node_lets_writers_go_on_where_they_were(pair, release):
+    epoch = forward(pair, release, ("canary_1", 10))
+    pair.world.nodes[1].refuses = True
+    with pair.writers() as writers:
+        with pytest.raises(RouterRefused, match="read-only"):
+            shift(pair.ports(), release, "switch", 100, epoch)
+        assert (pair.where(), pair.source()) == ("blue", "blue")
+    assert writers.unknown == []
+
+
+def test_what_was_filled_on_one_is_done_and_a_contract_runs_on_both(pair, release):
+    said = pair.world.said
+    pair.blue.write(_0001_names_expand=EXPAND, _0001_names_backfill=BACKFILL)
+    pair.blue.settings["contract"] = {"soak": "0s", "old_sessions": "shop-$color%"}
+    pair.blue.write(_0001_names_contract="ALTER TABLE users DROP COLUMN name;")
+    with target() as server:
+        pair.blue.more = asked(server)
+        migrate.expand(pair.service(), pair.secrets, "run-1@2", said.append)
+        migrate.backfill(pair.service(), pair.secrets, said.append)
+        settle(pair.ports(), release, forward(pair, release))
+        retire(pair.ports(), "not needed", "tests")
+        assert migrate.backfills_left(pair.service(), pair.secrets, said.append) == []
+        with pair.blue.server.connect(pair.blue.name, autocommit=False) as holder:
+            holder.execute("LOCK TABLE users")
+            with pytest.raises(MigrationFailed, match="users"):
+                contract(pair.ports(), pair.secrets, "c-1")
+            holder.rollback()
+        # Replication carries no DDL: what is dropped is dropped from the source first, then from who follows.
+        assert (pair.green.columns(), pair.blue.columns()) == (["id", "full_name"], ["id", "name", "full_name"])
+        assert ready(pair.ports(), pair.secrets).pending == ("0001_names.contract.sql",)
+        assert contract(pair.ports(), pair.secrets, "c-1")["applied"] == ["0001_names.contract.sql"]
+    assert pair.blue.columns() == ["id", "full_name"]
+
+
+def test_the_move_operators_switch_takes_the_databases_along(pair, release):
+    epoch = forward(pair, release)
+    settle(pair.ports(), release, epoch)
+    move(pair.ports(), "idle", run="m-1", by="tests")
+    assert (pair.where(), pair.source()) == ("blue", "blue")
+    assert Split.whole_on(Color.BLUE) == pair.world.nodes[0].split
