@@ -15,7 +15,7 @@ from bluegreen.core.colors import Color
 COLOR, VERSION = "$color", "$version"
 _LEAST = timedelta(milliseconds=10)
 # Measured (benchmarks/README.md): commits wait for the log of a large transaction, and others' reads for its processor.
-_ROWS_BESIDE_OTHERS, _ROWS_ALONE = 100, 5000
+_ROWS_BESIDE_OTHERS, _ROWS_ALONE = 50, 5000
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]*$")]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -94,7 +94,7 @@ class Backfill(Section):
         None,
         ge=1,
         le=100_000,
-        description="rows a transaction; by default 100, for others wait behind it; 5000 with share 1",
+        description="rows a transaction; by default 50, for others wait behind it; 5000 with share 1",
     )
     share: float = Field(
         0.5, gt=0, le=1, allow_inf_nan=False, description="of the time that batches may run; the rest is a pause"
