@@ -14,7 +14,7 @@ from bluegreen.core.colors import Color
 
 COLOR, VERSION = "$color", "$version"
 _LEAST = timedelta(milliseconds=10)
-# Measured (benchmarks/README.md): commits wait for the log of a large transaction, and others' reads for its processor.
+# Measured (docs/backfill.md): others' slowest requests depend on a batch's rows more than on the share.
 _ROWS_BESIDE_OTHERS, _ROWS_ALONE = 50, 5000
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]*$")]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
