@@ -22,6 +22,7 @@ BENCHES = {
     "switch": "benchmarks.switch",
     "release": "benchmarks.release",
     "detection": "benchmarks.detection",
+    "migrations": "benchmarks.migrations",
     "watches": "benchmarks.watches",
     "soak": "benchmarks.soak",
 }

@@ -14,6 +14,8 @@ from bluegreen.core.colors import Color
 
 COLOR, VERSION = "$color", "$version"
 _LEAST = timedelta(milliseconds=10)
+# Measured (docs/backfill.md): others' slowest requests depend on a batch's rows more than on the share.
+_ROWS_BESIDE_OTHERS, _ROWS_ALONE = 50, 5000
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]*$")]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -88,12 +90,22 @@ class Override(Section):
 class Backfill(Section):
     """How much of the database a backfill may take."""
 
-    batch: int = Field(5000, ge=1, le=100_000, description="rows a transaction")
+    batch: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="rows a transaction; by default 50, for others wait behind it; 5000 with share 1",
+    )
     share: float = Field(
         0.5, gt=0, le=1, allow_inf_nan=False, description="of the time that batches may run; the rest is a pause"
     )
     max_lag: Duration = Field(timedelta(seconds=10), description="it waits while a replica is further behind")
     timeout: Duration = Field(timedelta(hours=6), description="for all of it; a next try goes on from there")
+
+    @property
+    def rows(self) -> int:
+        """Rows a transaction."""
+        return self.batch or (_ROWS_ALONE if self.share == 1 else _ROWS_BESIDE_OTHERS)
 
 
 class Scratch(Section):

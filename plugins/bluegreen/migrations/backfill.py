@@ -33,6 +33,8 @@ SKIPS, WAITS, COUNTS = 1, 2, 3
 LOCK_TIMEOUT = timedelta(milliseconds=500)
 _LONGEST_BATCH = timedelta(seconds=30)
 _LAG_PAUSE = 1.0
+_SPARSE = 50
+"""Pages of the second pass are so many times larger: nearly nothing is left to do in them, and each costs a commit."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class _Work:
     limits: Backfill
     deadline: Deadline
     log: Log
-    pace: Pace
+    batch: int
     progress: Progress
+    pace: Pace = field(init=False)
     lag: ReplicaLag = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +77,7 @@ class _Work:
 
     def pass_through(self) -> None:
         """Go through the whole table once, from the cursor."""
+        self.pace = Pace(self.batch * (_SPARSE if self.state.passes == WAITS else 1), self.limits.share)
         self.progress.begin(self.connection, self.state)
         more = True
         while more:
@@ -202,8 +206,8 @@ def run(
             state = backfill_state.load(connection, migration)
             if state.finished:  # asked for again: the data may have drifted since
                 state.passes = COUNTS
-            pace = Pace(file.batch or limits.batch, limits.share)
-            work = _Work(connection, made, state, limits, deadline, log, pace, Progress(made, log, clock))
+            batch = file.batch or limits.rows
+            work = _Work(connection, made, state, limits, deadline, log, batch, Progress(made, log, clock))
             return _through(work)
 
 

@@ -85,22 +85,23 @@ class Statements:
         """
         Return the update of one page: its rows are locked in the key's order, then changed.
 
-        The page's bounds stand on both sides of the join, so that neither is ever read whole.
+        The page's bounds stand on both sides of the join, so that neither is ever read whole. What is still to do stands
+        on one: rows are locked when they are chosen, and were it on both, a planner that knows nothing of a new column
+        would take both for one row, and compare each row of the page with each.
         """
         names = [sql.Identifier(f"bluegreen_key_{number}") for number in range(len(self.types))]
         pairs = [sql.SQL("{} AS {}").format(*pair) for pair in zip(self._columns, names, strict=True)]
         same = [sql.SQL("{} = chosen.{}").format(*pair) for pair in zip(self._columns, names, strict=True)]
         values = [sql.SQL("{} = (\n{}\n)").format(sql.Identifier(c), sql.SQL(e)) for c, e in self.file.set.items()]
-        page = sql.SQL("{} AND {} AND (\n{}\n)").format(
-            self._bound(">", after), self._bound("<=", until), sql.SQL(self.file.where)
-        )
+        page = sql.SQL("{} AND {}").format(self._bound(">", after), self._bound("<=", until))
         return sql.SQL(
-            "WITH chosen AS MATERIALIZED (SELECT {names} FROM {table} WHERE {page} ORDER BY {order} "
+            "WITH chosen AS MATERIALIZED (SELECT {names} FROM {table} WHERE {page} AND (\n{left}\n) ORDER BY {order} "
             "FOR NO KEY UPDATE{skip}) UPDATE {table} SET {values} FROM chosen WHERE {same} AND {page}"
         ).format(
             names=sql.SQL(", ").join(pairs),
             table=self.table,
             page=page,
+            left=sql.SQL(self.file.where),
             order=self._order(),
             skip=sql.SQL(" SKIP LOCKED" if skip_locked else ""),
             values=sql.SQL(", ").join(values),

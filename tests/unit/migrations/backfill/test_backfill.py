@@ -13,8 +13,9 @@ import pytest
 
 from bluegreen.catalog.migrations import Backfill
 from bluegreen.core.errors import MigrationBlocked, MigrationFailed, MigrationRefused
-from bluegreen.migrations import backfill
+from bluegreen.migrations import backfill, backfill_file
 from bluegreen.migrations.backfill_pace import Pace
+from bluegreen.migrations.backfill_sql import statements
 from bluegreen.migrations.backfill_state import pending
 from bluegreen.migrations.ports import Migration, Phase
 from bluegreen.migrations.replica_lag import ReplicaLag
@@ -66,7 +67,8 @@ def run(connect, text=COUNTED, log=lambda _: None, *, limits=None, **words):
 def test_every_row_once(connect, users):
     assert [one.name for one in pending(connect, [migration()])] == [NAME]
     done = run(connect)
-    assert (done.rows, done.drift, done.batches) == (5000, 0, 34)
+    # Seventeen pages, and one of the second pass, which has nothing left to do.
+    assert (done.rows, done.drift, done.batches) == (5000, 0, 18)
     assert users.execute("SELECT min(times), max(times) FROM users").fetchone() == (1, 1)
     assert pending(connect, [migration()]) == ()
     assert pending(connect, [migration(COUNTED + "# another text")]) != ()
@@ -88,7 +90,7 @@ KILLED = """
 import sys, time
 import psycopg
 from bluegreen.catalog.migrations import Backfill
-from bluegreen.migrations import backfill
+from bluegreen.migrations import backfill, backfill_file
 from bluegreen.migrations.ports import Migration, Phase
 address, name, text = sys.argv[1:]
 backfill.run(lambda: psycopg.connect(address, autocommit=True), Migration(name, Phase.BACKFILL, text),
@@ -256,6 +258,30 @@ def test_the_pace_is_the_share_of_the_time_and_smaller_where_batches_are_slow():
     for _ in range(20):
         pace.after(0.01)
     assert pace.size == 1000
+
+
+def test_batches_are_small_where_others_wait_behind_them():
+    assert (Backfill().rows, Backfill(share=1).rows, Backfill(share=1, batch=7).rows) == (50, 5000, 7)
+
+
+def test_the_service_file_says_a_batch_s_rows_where_the_backfill_s_file_does_not(connect, users):
+    assert run(connect, limits=Backfill(share=0.9)).batches == 104  # each pass ends with an empty page
+    users.execute("UPDATE users SET full_name = NULL; DROP TABLE bluegreen_backfills")
+    assert run(connect, COUNTED + "batch: 1000\n", limits=Backfill(share=0.9)).batches == 7
+
+
+def test_rows_of_a_page_are_looked_up_and_not_compared_each_with_each(connect, users):
+    """A planner that knows nothing of a new column takes ``new IS NULL`` for one row, twice where it stands twice."""
+    users.execute("ANALYZE users")
+    users.execute("ALTER TABLE users ADD fresh_a text, ADD fresh_b text")
+    text = GOOD.replace("full_name: name", "fresh_a: name").replace(
+        "where: full_name IS NULL", "where: fresh_a IS NULL AND fresh_b IS NULL"
+    )
+    made = statements(users, backfill_file.read(migration(text)), NAME)
+    change = made.change(["1000"], ["1100"], skip_locked=True).as_string(users)
+    plan = "\n".join(line for (line,) in users.execute(f"EXPLAIN (ANALYZE) {change}"))
+    assert "Rows Removed by Join Filter" not in plan, plan
+    assert users.execute("SELECT count(fresh_a) FROM users").fetchone() == (100,)
 
 
 def test_a_user_who_may_make_no_table_is_told(backfill_server, connect, users):
