@@ -216,7 +216,7 @@ def _through(work: _Work) -> Done:
     if state.batches and not state.finished:
         work.log(f"goes on in pass {state.passes} after {state.after}, {state.rows} rows were changed before")
     elif not state.finished:
-        work.log(f"begins: batches of {work.pace.size} rows, {work.limits.share:.0%} of the time at most")
+        work.log(f"begins: batches of {work.batch} rows, {work.limits.share:.0%} of the time at most")
     while work.state.passes < COUNTS:
         work.pass_through()
     work.count_drift()
