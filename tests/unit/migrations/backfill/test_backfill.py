@@ -98,11 +98,30 @@ backfill.run(lambda: psycopg.connect(address, autocommit=True), Migration(name, 
 """
 
 
+def batches(users):
+    """How many batches are done; before the first one there is no table that says it."""
+    if users.execute("SELECT to_regclass('bluegreen_backfills')").fetchone() == (None,):
+        return 0
+    return users.execute("SELECT coalesce(max(batches), 0) FROM bluegreen_backfills").fetchone()[0]
+
+
+def worker_under_way(users, command, env, within=60.0):
+    """Start a worker and wait for its first batch; one whose killed predecessor still has its session is started again."""
+    before, end = batches(users), time.monotonic() + within
+    child = subprocess.Popen(command, env=env)
+    while batches(users) == before:
+        assert time.monotonic() < end, "no batch was done"
+        if child.poll() is not None:
+            child = subprocess.Popen(command, env=env)
+        time.sleep(0.01)
+    return child
+
+
 def test_killed_at_any_moment_another_worker_goes_on_and_no_row_is_changed_twice(backfill_server, connect, users):
     address = backfill_server.url(users.info.dbname)
     env = os.environ | {"PYTHONPATH": f"{ROOT}/plugins:{ROOT}"}
-    for pause in (1.1, 1.3, 1.2, 1.5):
-        child = subprocess.Popen([sys.executable, "-c", KILLED, address, NAME, COUNTED], env=env)
+    for pause in (0.0, 0.2, 0.1, 0.4):
+        child = worker_under_way(users, [sys.executable, "-c", KILLED, address, NAME, COUNTED], env)
         time.sleep(pause)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
