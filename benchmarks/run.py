@@ -22,6 +22,7 @@ BENCHES = {
     "switch": "benchmarks.switch",
     "release": "benchmarks.release",
     "detection": "benchmarks.detection",
+    "watches": "benchmarks.watches",
     "soak": "benchmarks.soak",
 }
 """Name -> module with `measure(workdir, say, quick=...) -> result` and `report(result) -> Markdown`."""

@@ -2,7 +2,8 @@
 
     python -m demo.app --port 9001 --color blue --version 1.4.0 --sessions DIR
 
-Sessions live in DIR, outside the colors, so a switch does not log anybody out. Faults are for the demo's bad
+Sessions live in DIR, outside the colors, so a switch does not log anybody out; users in a PostgreSQL that both colors
+share, where `--database` names one. Faults are for the demo's bad
 versions: `--fault errors=0.3`, or `POST /__faults {"errors": 0.3}` from this machine while it runs.
 """
 
@@ -26,6 +27,8 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from demo.users import NEW_USER, MemoryUsers, TableUsers, Users
+
 # errors: share of /checkout answers that are 500; slow: seconds added to /checkout;
 # crash-on-start: ends before it listens; dies-after: number of requests (health checks apart) it lives for.
 FAULTS = ("errors", "slow", "crash-on-start", "dies-after")
@@ -38,7 +41,6 @@ _PRODUCTS = [
     {"id": 2, "name": "Lantern", "price": 19.5},
     {"id": 3, "name": "Kettle", "price": 32.0},
 ]
-_USERS = [{"id": 1, "name": "Ana"}, {"id": 2, "name": "Luis"}]
 _CATEGORIES = [{"id": 1, "name": "Garden"}, {"id": 2, "name": "Kitchen"}]
 
 
@@ -131,11 +133,14 @@ class _Signature:
             os._exit(DEATH_CODE)
 
 
-def create_app(color: str, version: str, sessions: Path, faults: dict[str, float] | None = None) -> FastAPI:
+def create_app(
+    color: str, version: str, sessions: Path, faults: dict[str, float] | None = None, database: str = ""
+) -> FastAPI:
     """The shop as an ASGI application."""
     app = FastAPI(title="Sample shop", version=version)
     trouble = Faults(faults)
     app.include_router(_catalog(color, version))
+    app.include_router(_people(TableUsers(database, version) if database else MemoryUsers()))
     app.include_router(_accounts(Sessions(sessions)))
     app.include_router(_orders(version, trouble))
     app.include_router(_operations(color, version, trouble))
@@ -158,13 +163,23 @@ def _catalog(color: str, version: str) -> APIRouter:
     async def products() -> Response:
         return JSONResponse(_PRODUCTS)
 
-    @router.get("/api/users")
-    async def users() -> Response:
-        return JSONResponse(_USERS)
-
     @router.get("/api/categories")
     async def categories() -> Response:
         return JSONResponse(_CATEGORIES)
+
+    return router
+
+
+def _people(users: Users) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/api/users")
+    async def latest() -> Response:
+        return JSONResponse(await users.latest())
+
+    @router.post("/api/users")
+    async def add(name: str = NEW_USER) -> Response:
+        return JSONResponse(await users.add(name))
 
     return router
 
@@ -246,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--color", choices=("blue", "green"), required=True)
     parser.add_argument("--version", required=True)
     parser.add_argument("--sessions", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--database", default="", metavar="CONNINFO", help="of the users, as libpq has it; no password")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME[=VALUE]", help=", ".join(FAULTS))
     options = parser.parse_args(arguments)
     try:
@@ -256,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"fault crash-on-start: version {options.version} cannot read its configuration\n")
         raise SystemExit(CRASH_CODE)
     uvicorn.run(
-        create_app(options.color, options.version, options.sessions, faults),
+        create_app(options.color, options.version, options.sessions, faults, options.database),
         host=options.bind,
         port=options.port,
         access_log=False,

@@ -73,6 +73,7 @@ class Deployment:
     version: str
     ports: Sequence[int]
     faults: Sequence[str] = ()
+    database: str = ""
     timeout_s: float = 30.0
 
     def run(self, *, keep_if_same: bool = False) -> None:
@@ -103,6 +104,10 @@ class Deployment:
         command = [sys.executable, "-m", "demo.app", f"--port={port}", f"--color={self.color}"]
         command += [f"--version={self.version}", f"--sessions={self.state / 'sessions'}"]
         command += [f"--fault={fault}" for fault in self.faults]
+        if (
+            self.database
+        ):  # each session says whose it is: the destructive half of a migration waits for the old color's
+            command.append(f"--database={self.database} application_name={self.service}-{self.color}")
         # Its own session and no pipe of ours: it lives on when this command and the task have ended.
         with log.open("wb") as output:
             child = subprocess.Popen(
@@ -216,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, required=True, metavar="DIR")
     parser.add_argument("--servers", action="append", default=[], metavar="COLOR=PORT,PORT")
     parser.add_argument("--faults", type=Path, metavar="FILE.json", help='{"1.5.0-bad": ["errors=0.3"]}')
+    parser.add_argument("--database", default="", metavar="CONNINFO", help="what the servers use; no password")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds until a new server must be healthy")
     parser.add_argument("--keep-if-same", action="store_true", help="do nothing when the version is healthy already")
     action = parser.add_mutually_exclusive_group()
@@ -252,6 +258,7 @@ def _act(options: argparse.Namespace) -> None:
         version=version,
         ports=[int(port) for port in ports[color].split(",")],
         faults=_faults_of(options.faults, version),
+        database=options.database,
         timeout_s=options.timeout,
     )
     wanted.run(keep_if_same=options.keep_if_same)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
@@ -24,7 +24,11 @@ _LOWEST_PORT = 10_000
 
 
 class Process:
-    """A child in its own session, with its output in a log file."""
+    """
+    A child in its own session, with its output in a log file.
+
+    :param user: as whom it runs, with no other groups than ``group``; only root may say
+    """
 
     def __init__(
         self,
@@ -33,11 +37,14 @@ class Process:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        user: int | None = None,
+        group: int | None = None,
     ) -> None:
         self.command = [str(part) for part in command]
         self.log = log
         self._env = env
         self._cwd = cwd
+        self._user: dict[str, Any] = {} if user is None else {"user": user, "group": group, "extra_groups": []}
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Process:
@@ -55,6 +62,7 @@ class Process:
                 env=env,
                 cwd=self._cwd,
                 start_new_session=True,
+                **self._user,
             )
         _Started.remember(self)
         return self

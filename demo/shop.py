@@ -16,14 +16,16 @@ from demo.haproxy import HAProxyNode
 from demo.load import Load
 from demo.nginx import NginxNode
 from demo.processes import LOOPBACK, free_ports, require_free
+from demo.shop_database import ShopDatabase
 
 ROOT = Path(__file__).resolve().parent.parent
-FIRST, GOOD, BAD = "1.4.0", "1.5.0", "1.6.0"
+FIRST, GOOD, BAD, DESTRUCTIVE = "1.4.0", "1.5.0", "1.6.0", "1.5.1"
 FAULTS = {BAD: ["errors=0.6"], "1.6.1-slow": ["slow=2"], "1.6.2-crash": ["crash-on-start"]}
 """What is wrong with which version. 1.6.0 passes its smoke tests: only /checkout fails, which they do not ask for."""
 
 LOAD_PATHS = (("GET", "/"), ("GET", "/api/products"), ("POST", "/checkout"), ("GET", "/api/users"))
-
+DATABASE_LOAD_PATHS = (*LOAD_PATHS, ("POST", "/api/users"))
+"""Both colors write while both are there."""
 
 PORTS = 8
 """Ports of one service: entries and status of two nodes, two servers of each color."""
@@ -40,6 +42,7 @@ class Shop:
     :param canary: seconds of the watch after the canary step
     :param watch: seconds of the watch after the full switch
     :param more: merged over the service file's ``release`` section
+    :param has_database: users are in a PostgreSQL of its own, and its releases change it
     :param services_folder: the catalog that it is in; one of its own if not given
     """
 
@@ -51,11 +54,16 @@ class Shop:
     watch: float = 10
     more: dict[str, Any] = field(default_factory=dict)
     services_folder: Path = Path()
+    has_database: bool = False
     nodes: list[Any] = field(init=False)
+    database: ShopDatabase | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.services_folder = self.services_folder if self.services_folder.name else self.workdir / "services"
         servers = {color: [f"{LOOPBACK}:{port}" for port in ports] for color, ports in self.servers.items()}
+        if self.has_database:
+            migrations = self.services_folder.parent / "migrations" / self.name
+            self.database = ShopDatabase(self.name, self.workdir / "db", migrations)
         folder, status = self.workdir / self.router, self.ports[6:8]
         self.nodes = [
             HAProxyNode(f"lb{n}", folder, self.name, port, servers)
@@ -69,10 +77,16 @@ class Shop:
         """Ports of the application servers by color."""
         return {"blue": self.ports[2:4], "green": self.ports[4:6]}
 
+    @property
+    def connections(self) -> dict[str, str]:
+        """Airflow connections of the service, as variables of the environment."""
+        return self.database.connection if self.database else {}
+
     def load(self, rate: float, connections: int = 20) -> Load:
         """Users of the service: requests a second over both nodes, on keep-alive connections."""
         targets = [(LOOPBACK, node.entry_port) for node in self.nodes]
-        return Load(targets, host_header=f"{self.name}.test", connections=connections, rate=rate, paths=LOAD_PATHS)
+        paths = DATABASE_LOAD_PATHS if self.database else LOAD_PATHS
+        return Load(targets, host_header=f"{self.name}.test", connections=connections, rate=rate, paths=paths)
 
     def start(self, version: str = FIRST) -> Shop:
         """Start a version on blue, the nodes, and write the service file."""
@@ -80,6 +94,8 @@ class Shop:
         self.workdir.mkdir(parents=True, exist_ok=True)
         (self.workdir / "faults.json").write_text(json.dumps(FAULTS))
         self.services_folder.mkdir(exist_ok=True)
+        if self.database:
+            self.database.start()
         self.write_service_file()
         self.deploy("blue", version)
         for node in self.nodes:
@@ -87,10 +103,12 @@ class Shop:
         return self
 
     def stop(self) -> None:
-        """Stop nodes and servers."""
+        """Stop nodes, servers, and the database."""
         for node in self.nodes:
             node.stop()
         subprocess.run([*self._deploy_command()[:5], "--stop-all"], cwd=ROOT, check=False)
+        if self.database:
+            self.database.stop()
 
     def deploy(self, color: str, version: str) -> None:
         """Put a version on a color past every release, as somebody did before there was one."""
@@ -105,7 +123,7 @@ class Shop:
 
     def service(self) -> dict[str, Any]:
         """The service file's content."""
-        return {
+        told: dict[str, Any] = {
             "service": self.name,
             "description": f"The demo's {self.name}, behind two {self.router} nodes",
             "owner": "team-shop",
@@ -131,6 +149,7 @@ class Shop:
             "smoke": [
                 {"path": "/", "status": 200},
                 {"path": "/api/products", "json": {"type(@)": "array"}, "max_latency": "2s"},
+                {"path": "/api/users", "json": {"type([0].name)": "string"}},
             ],
             "release": {
                 "canary": [{"share": 10, "watch": f"{int(self.canary * 1000)}ms"}],
@@ -142,10 +161,13 @@ class Shop:
             }
             | self.more,
         }
+        return told | ({"migrations": self.database.section} if self.database else {})
 
     def _deploy_command(self) -> list[str]:
         servers = [
             word for color, ports in self.servers.items() for word in ("--servers", f"{color}={ports[0]},{ports[1]}")
         ]
         state = ["--state", str(self.workdir / "servers")]
-        return [sys.executable, "-m", "demo.deploy", *state, *servers, "--faults", str(self.workdir / "faults.json")]
+        database = ["--database", self.database.conninfo] if self.database else []
+        faults = ["--faults", str(self.workdir / "faults.json")]
+        return [sys.executable, "-m", "demo.deploy", *state, *servers, *faults, *database]

@@ -65,6 +65,7 @@ class Stack:
         """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         environment |= {"BLUEGREEN_SERVICES": str(self.catalog), "PYTHONPATH": str(ROOT / "plugins")}
+        environment |= _connections(self.shops)
         command = [sys.executable, "-c", "import sys; from bluegreen.cli.main import main; sys.exit(main())"]
         done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
         if done.returncode not in answers:
@@ -101,6 +102,7 @@ def running(
     :param port: of Airflow's UI; a free one if not given
     """
     environment = {"BLUEGREEN_SERVICES": str(shops[0].services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
+    environment |= _connections(shops)
     airflow = AirflowStack(home, dags, ROOT / "plugins", port=port, env=environment)
     loads = {shop.name: LoadProcess(shop.load(rate), home.parent, f"load-{shop.name}") for shop in shops}
     stack = Stack(shops, airflow, loads)
@@ -122,3 +124,7 @@ def running(
         airflow.stop()
         for shop in shops:
             shop.stop()
+
+
+def _connections(shops: Sequence[Shop]) -> dict[str, str]:
+    return {name: told for shop in shops for name, told in shop.connections.items()}

@@ -19,7 +19,14 @@ from airflow.sdk.exceptions import (
 
 from bluegreen.catalog.models import Service
 from bluegreen.catalog.section import connections
-from bluegreen.core.errors import BlueGreenError, ReleaseRefused, SecretMissing, SecretPending, TrafficConflict
+from bluegreen.core.errors import (
+    BlueGreenError,
+    ReleaseRefused,
+    RouterError,
+    SecretMissing,
+    SecretPending,
+    TrafficConflict,
+)
 from bluegreen.core.ports import Credentials, Secrets
 from bluegreen.release.answer import APPROVE
 from bluegreen.release.notify import Of, tell_conflict
@@ -126,17 +133,27 @@ def credentials_of(connection: Any, extra: Mapping[str, Any]) -> Credentials:
 
 
 @contextmanager
-def airflow_errors(context: Context) -> Iterator[None]:
-    """Leave an error's text for the verdict, and tell Airflow whether another try may help."""
+def airflow_errors(context: Context, *, again: bool = False) -> Iterator[None]:
+    """
+    Leave an error's text for the verdict, and tell Airflow whether another try may help.
+
+    :param again: whatever a router said is worth another try
+    """
     try:
         yield
     except BlueGreenError as error:
         context["ti"].xcom_push(key="error", value=str(error))
         if isinstance(error, TrafficConflict):
             _tell_of_conflict(context, error)
-        raise (AirflowException if error.retryable else AirflowFailException)(
-            str(error)
-        ) from None  # the text says it all
+        retried = error.retryable or (again and isinstance(error, RouterError))
+        raise (AirflowException if retried else AirflowFailException)(str(error)) from None  # the text says it all
+    except AirflowException:
+        raise
+    except Exception as error:
+        # Its text may hold anything, so it stays in the task's log; but nobody may read that the run was ended by hand.
+        task = context["ti"].task_id
+        context["ti"].xcom_push(key="error", value=f"{task} broke off ({type(error).__name__}): see the end of its log")
+        raise
 
 
 def _tell_of_conflict(context: Context, error: TrafficConflict) -> None:

@@ -20,6 +20,7 @@ from bluegreen.release.guard import guard
 from bluegreen.release.restore import restore
 from bluegreen.release.shift import shift
 from bluegreen.release.watch import watch
+from tests.dags.test_operators import context
 from tests.unit.release.test_watch import RealTime, canary
 from tests.unit.release.world import claimed
 
@@ -166,3 +167,69 @@ def test_a_receiver_that_breaks_changes_nothing_and_its_words_are_not_logged(cap
 def test_what_cannot_be_read_is_one_line_in_the_log(emit, caplog):
     emit("shop", {})
     assert f"no metric from {emit.__name__}: KeyError" in caplog.text
+
+
+@pytest.fixture
+def acted(monkeypatch):
+    """Run steps of a release on a world, and return the marks that they leave in dashboards."""
+    from bluegreen.operators import base, ending, release_steps, traffic
+
+    marks = []
+    monkeypatch.setattr(base, "marked", lambda _, __, mark, ___: lambda: marks.append((mark.turn, mark.text)))
+    world = claimed()
+    for operator in (traffic.ShiftOperator, ending.FinishOperator, release_steps.PlanOperator):
+        monkeypatch.setattr(operator, "ports", lambda *_: world.ports())
+    monkeypatch.setattr(ending.RollbackOperator, "way_back_ports", lambda *_: world.ports())
+    left = {("plan", "return_value"): world.release.as_json()}
+
+    def act(operator, **more):
+        at = context(left | more.pop("left", {}), **more)
+        value = operator.execute(at)
+        left[operator.task_id, "return_value"] = value
+        return value
+
+    act.marks, act.world = marks, world
+    return act
+
+
+def test_every_step_that_moves_traffic_is_counted_and_marked(received, acted):
+    from bluegreen.operators.ending import FinishOperator
+    from bluegreen.operators.traffic import ShiftOperator
+
+    healthy = {"says": "healthy", "release": acted.world.release.release}
+    acted(ShiftOperator(task_id="canary_1", service="shop", canary=0, after=["plan"]))
+    assert "airflow.bluegreen.shifts,service=shop,phase=canary,proven=proven" in received()
+    assert acted.marks == [], "a canary is no turn of a release"
+    after = {"watches": ["canary_1_watch"], "after": ["plan", "canary_1"]}
+    switch = acted(
+        ShiftOperator(task_id="switch", service="shop", **after), left={("canary_1_watch", "return_value"): healthy}
+    )
+    assert "airflow.bluegreen.shifts,service=shop,phase=switched,proven=proven" in received()
+    acted(
+        FinishOperator(task_id="finish", service="shop"),
+        left={("watch", "return_value"): healthy | {"epoch": switch["epoch"]}},
+    )
+    assert "airflow.bluegreen.shifts,service=shop,phase=settled,proven=proven" in received()
+    assert acted.marks == [
+        ("switch", "shop: all traffic on green, 2; it is watched now"),
+        ("finish", "shop: 2 is live on green"),
+    ]
+
+
+def test_a_rollback_is_counted_with_who_did_it(received, acted):
+    from bluegreen.operators.ending import RollbackOperator
+    from bluegreen.operators.traffic import ShiftOperator
+
+    acted(ShiftOperator(task_id="canary_1", service="shop", canary=0, after=["plan"]))
+    acted(RollbackOperator(task_id="rollback", service="shop"))
+    assert "airflow.bluegreen.restores,service=shop,by=rollback,outcome=restored" in received()
+
+
+def test_a_watch_passes_its_word_on_to_the_counters(received, acted):
+    from bluegreen.sensors.watch import WatchSensor
+
+    ports, spec = canary(RealTime(), lasts=0.5)
+    end = asyncio.run(watch(ports, spec)).model_dump(mode="json")
+    sensor = WatchSensor(task_id="canary_1_watch", service="shop", shift="canary_1", canary=0)
+    sensor.resume(context(), end, spec.model_dump(mode="json"))
+    assert received()["airflow.bluegreen.watches,service=shop,verdict=healthy"] == (1, "c")

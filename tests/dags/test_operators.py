@@ -531,3 +531,13 @@ def test_links_lead_to_airflow_where_it_stands_under_a_path(monkeypatch, base):
     pages = [link.get_link(None, ti_key=key) for link in (*RELEASE_LINKS[:3], OwnReportLink())]
     run = "https://corp.example/airflow/dags/release__shop/runs/run/tasks"
     assert pages == [f"{run}/verdict", f"{run}/verdict/xcom", f"{run}/safe", f"{run}/deploy/xcom"]
+
+
+def test_what_nobody_thought_of_is_no_end_by_hand(world, monkeypatch):
+    from bluegreen.operators.release_steps import PlanOperator
+
+    monkeypatch.setattr(PlanOperator, "ports", lambda *_: 1 / 0)
+    at = context(dry_run=False)
+    with pytest.raises(ZeroDivisionError):
+        PlanOperator(task_id="plan", service="shop").execute(at)
+    assert at["ti"].pushed["error"] == "verdict broke off (ZeroDivisionError): see the end of its log"

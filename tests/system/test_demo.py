@@ -50,6 +50,12 @@ def test_a_good_version_goes_live_and_a_bad_one_puts_itself_back():
         assert shop["requests"] > 1000
         assert 0 < shop["harmed_by_bad_version"] < shop["requests"] / 10
         assert shop["verdict_to_restored_s"] is not None
+    database = services["shop"]
+    assert (database["destructive"], database["touched_by_destructive"]) == ("refused by lint", [])
+    assert (database["contract_before_retire"], database["contract"]) == ("refused", "executed")
+    assert set(database["columns_expanded"]) - set(database["columns_contracted"]) == {"full_name"}
+    assert (database["wrong_names_while_both_wrote"], database["wrong_names"]) == (0, 0)
+    assert database["backfilled_rows"] > 1000
     assert left_behind() == []
 
 

@@ -118,6 +118,21 @@ def test_the_question_before_the_switch_is_answered_by_a_click(stack, ui):
     assert run.ended() == "success", run.note()
 
 
+def test_too_little_evidence_is_asked_about_with_what_was_seen_and_a_click_lets_it_go_on(stack, ui):
+    more = {"type": "threshold", "metric": "error_rate", "max": 5, "min_requests": 1_000_000}
+    asked = {"rules": [more], "extend": "1s", "approvals": {"unknown": {"deadline": "5m"}}}
+    stack.write(release=stack.shop.service()["release"] | asked)
+    run = stack.release()
+    for task in ("canary_1_watch", "watch"):
+        run.reaches(task, "awaiting_input")
+        assert stack.phase() == "held"
+        ui.page.wait_for_timeout(2500)  # Airflow fails a task that is answered in its first second
+        ui.open("dags", stack.dag, "runs", run.run_id, "tasks", task, "required_actions")
+        ui.sees("requests, 1000000 are needed")
+        ui.page.get_by_role("button", name="Approve").click()
+    assert run.ended() == "success", run.note()
+
+
 def test_going_back_is_a_form_with_a_reason(stack, ui):
     run = stack.release()
     assert run.ended() == "success", run.note()

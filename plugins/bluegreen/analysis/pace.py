@@ -50,7 +50,7 @@ async def keep_asking(
     interval: timedelta,
 ) -> None:
     """
-    Ask every question at each interval, each in an asyncio task of its own, until cancelled.
+    Ask every question again an interval after its answer, each in an asyncio task of its own, until cancelled.
 
     :param opened: what is asked within
     :param questions: where each one's answers go, and what asks it
@@ -67,11 +67,10 @@ async def keep_asking(
 
 
 async def _ask_on(asked: A, latest: Latest[T], ask: Callable[[A], Awaitable[T]], interval: float) -> None:
-    clock = asyncio.get_running_loop().time
     while True:
-        begun = clock()
         try:
             latest.told(await ask(asked))
         except Exception as error:  # noqa: BLE001 - an answer that nobody thought of must not end the watch
             latest.missed(error)
-        await asyncio.sleep(max(0.0, begun + interval - clock()))
+        # From the answer on: however late a question arrives, nobody is asked twice within an interval.
+        await asyncio.sleep(interval)

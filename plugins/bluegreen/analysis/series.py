@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,11 +123,12 @@ class Series:
 
         :returns: requests, errors, seconds; all there is where that is less
         """
-        last, begin = self.rows[-1], self.rows[0]
-        for row in reversed(self.rows):
-            if last.at - row.at >= window and last.since(row, color).requests >= min_requests:
-                begin = row
-                break
+        last = self.rows[-1]
+        # Both only grow, so that what holds for a row holds for all before it: one look a second, at up to 400 rows.
+        long = bisect_right(self.rows, last.at - window, key=lambda row: row.at)
+        enough = last.colors[color].requests - min_requests
+        many = bisect_right(self.rows, enough, key=lambda row: row.colors[color].requests)
+        begin = self.rows[max(0, min(long, many) - 1)]
         found = last.since(begin, color)
         return found.requests, found.errors, last.at - begin.at
 

@@ -1,4 +1,4 @@
-"""``bluegreen migrations lint``: what a release would refuse in a service's migrations."""
+"""``bluegreen migrations``: what a release would refuse, and execute; what the database is like; dual writes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from bluegreen.catalog.load import load_all, load_service
 from bluegreen.catalog.migrations import Migrations, SqlFiles
 from bluegreen.catalog.models import Service
 from bluegreen.cli.exits import OK, WRONG
-from bluegreen.cli.session import AsJson, folder_of
+from bluegreen.cli.session import AsJson, ServiceName, folder_of
+from bluegreen.core.env_secrets import EnvironmentSecrets
 from bluegreen.core.errors import MigrationRefused
+from bluegreen.migrations.dual_write import rename, split
 from bluegreen.migrations.files import read
 from bluegreen.migrations.findings import Finding
 from bluegreen.migrations.lint import lint as found_in
+from bluegreen.migrations.ports import KeepsFiles, Phase, Tool
+from bluegreen.migrations.registry import make_tool
+from bluegreen.release.database_state import database_state
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,16 +41,18 @@ class Kind(StrEnum):
     MARIADB = "mariadb"
 
 
+class Half(StrEnum):
+    """Which half is to be shown."""
+
+    EXPAND = "expand"
+    CONTRACT = "contract"
+
+
 Where = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH|SERVICE", help="Folders of migrations, or services; else all.", show_default=False),
 ]
 Of = Annotated[Kind, typer.Option("--database", help="Of a folder; a service's file says its own.")]
-
-
-@app.callback()
-def _group() -> None:
-    """Keep lint a sub-command, also while it is the only one."""
 
 
 @app.command(epilog="Example: bluegreen migrations lint include/migrations/shop")
@@ -70,6 +77,68 @@ def lint(ctx: typer.Context, where: Where = None, database: Of = Kind.POSTGRESQL
     else:
         _show(found, count, len(still_open))
     return WRONG if still_open else OK
+
+
+@app.command(epilog="Example: bluegreen migrations plan shop")
+def plan(ctx: typer.Context, service: ServiceName, phase: Half = Half.EXPAND) -> int:
+    """
+    Show what would be executed now, each statement with its time-outs.
+
+    Nothing is changed. The database is read to know what is pending.
+    """
+    tool = _tool(ctx, service)
+    if isinstance(tool, KeepsFiles):
+        lines = tool.plan(Phase(phase))
+    else:
+        lines = [line for one in tool.pending(Phase(phase)) for line in (f"-- {one.name}", one.sql)]
+    print("\n".join(lines) or f"{phase}: nothing is pending")
+    return OK
+
+
+@app.command(epilog="Example: bluegreen migrations status shop")
+def status(ctx: typer.Context, service: ServiceName) -> int:
+    """
+    Tell what a service's database is like, as JSON.
+
+    Schema version, each migration's state, locks and who holds them, replication,
+    and the application's last SQL errors. A failed release's report has the same.
+    """
+    found = database_state(load_service(folder_of(ctx, None), service), EnvironmentSecrets())
+    print(json.dumps(found, indent=2, default=str))
+    return WRONG if "not_known" in found else OK
+
+
+@app.command("dual-write", epilog="Example: bluegreen migrations dual-write users full_name first_name last_name")
+def dual_write(
+    table: Annotated[str, typer.Argument(help="Table, with or without schema.", show_default=False)],
+    old: Annotated[str, typer.Argument(help="The column that goes.", show_default=False)],
+    new: Annotated[list[str], typer.Argument(help="One column instead, or two.", show_default=False)],
+    kind: Annotated[str, typer.Option("--type", help="Of one new column.")] = "text",
+    number: Annotated[int, typer.Option(help="Of the files.")] = 1,
+    into: Annotated[Path, typer.Option(help="Folder to write to.")] = Path(),
+) -> int:
+    """
+    Write the three files of a column that is renamed, or split into two.
+
+    Expand with triggers that keep both in step, backfill, and contract. Read
+    them before a release does: docs/backfill.md tells what they do.
+    """
+    if len(new) > 2:
+        raise MigrationRefused(f"found {len(new)} new columns", part=table, next_step="name one, or two")
+    made = rename(table, old, new[0], kind) if len(new) == 1 else split(table, old, (new[0], new[1]))
+    title = f"{number:04}_{old}_to_{'_'.join(new)}"
+    texts = {"expand.sql": made.expand, "backfill.yaml": made.backfill, "contract.sql": made.contract}
+    files = {into / f"{title}.{end}": text for end, text in texts.items()}
+    if there := next((path for path in files if path.exists()), None):
+        raise MigrationRefused(f"{there} is there already", part=table, next_step="give another --number, or --into")
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+        print(path)
+    return OK
+
+
+def _tool(ctx: typer.Context, name: str) -> Tool:
+    return make_tool(load_service(folder_of(ctx, None), name), EnvironmentSecrets())
 
 
 def _show(found: Sequence[Finding], files: int, still_open: int) -> None:

@@ -7,9 +7,10 @@ No error holds a password, an address or a value of a row: of what a database sa
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pkgutil import resolve_name
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -125,11 +126,9 @@ class Place:
         :raises SqlTrouble: it cannot be reached (``lost``), or does not let us in (``denied``)
         :raises MigrationFailed: the driver is not installed
         """
+        module = "pg_session" if self.is_postgresql else "mysql_session"
         try:
-            if self.is_postgresql:
-                from bluegreen.migrations.pg_session import connect  # noqa: PLC0415 - the driver is an extra
-            else:
-                from bluegreen.migrations.mysql_session import connect  # noqa: PLC0415
+            connect: Callable[[Place], Session] = resolve_name(f"bluegreen.migrations.{module}:connect")
         except ImportError as error:
             raise MigrationFailed(
                 f"the database's driver is not installed: {error.name}",

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors as ours: which may be tried again, and in words that hold no password and nobody's data."""
+"""PostgreSQL's errors as ours, for what speaks psycopg: which may be tried again, in words without anybody's data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import psycopg
 from psycopg import errors
 
 from bluegreen.core.errors import MigrationBlocked, MigrationFailed
-from bluegreen.core.masks import masked
-from bluegreen.migrations.databases import own_words
+from bluegreen.migrations.databases import Kind
+from bluegreen.migrations.pg_session import trouble
 
 Connect = Callable[[], psycopg.Connection[Any]]
 """Opens a session of its own, in autocommit mode."""
@@ -24,21 +24,18 @@ LATER: tuple[type[psycopg.Error], ...] = (
     errors.QueryCanceled,
 )
 """What another try may be without."""
-_GONE = ("08", "57P", "53")  # connection, shut down, no room for one more
+_NEXT = {
+    Kind.LOCK: "a next try goes on from there",
+    Kind.SLOW: "a next try goes on from there",
+    Kind.LOST: "look whether the server can be reached",
+    Kind.DENIED: "grant it to the user of the migrations' connection",
+    Kind.OTHER: "mend what the server names; a next release goes on from there",
+}
 
 
 def words(error: psycopg.Error) -> str:
-    """
-    Return what a server said, in one line.
-
-    Its detail is left out: it quotes rows. Of an error of libpq only the first line is told, without what it
-    may quote of the address.
-    """
-    if said := error.diag.message_primary:
-        return own_words(said, code=error.sqlstate or "")
-    if isinstance(error, psycopg.OperationalError):
-        return masked((str(error).splitlines() or ["no connection"])[0])
-    return type(error).__name__
+    """Return what a server said, in one line. Its detail is left out: it quotes rows."""
+    return trouble(error, (), gone=error.sqlstate is None).words
 
 
 @contextmanager
@@ -53,23 +50,9 @@ def told(part: str, doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except LATER as error:
-        step = "a next try goes on from there"
-        raise MigrationBlocked(f"{doing}: {words(error)}", part=part, next_step=step) from None
     except psycopg.Error as error:
-        fact = f"{doing}: {words(error)}"
-        if _is_gone(error):
-            raise MigrationBlocked(fact, part=part, next_step="look whether the server can be reached") from None
-        raise MigrationFailed(f"{fact} ({error.sqlstate})", part=part, next_step=_mend(error)) from None
-
-
-def _is_gone(error: psycopg.Error) -> bool:
-    if error.sqlstate is None:
-        return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate.startswith(_GONE)
-
-
-def _mend(error: psycopg.Error) -> str:
-    if isinstance(error, errors.InsufficientPrivilege):
-        return "grant it to the user of the migrations' connection"
-    return "mend what the server names; a next release goes on from there"
+        gone = error.sqlstate is None and isinstance(error, psycopg.OperationalError)
+        found = trouble(error, (), gone=gone)
+        later = found.kind in (Kind.LOCK, Kind.SLOW, Kind.LOST)
+        kind = MigrationBlocked if later else MigrationFailed
+        raise kind(f"{doing}: {found}", part=part, next_step=_NEXT[found.kind]) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -33,6 +33,25 @@ class Migration:
     path: Path | None = None
 
 
+@dataclass(frozen=True)
+class Status:
+    """
+    How a database is.
+
+    :param version: the migration that was finished last; empty where none is
+    :param states: each migration's state, ``pending`` where nobody has begun it
+    :param errors: what ended a migration, by name
+    :param left_over: what killed statements have left
+    :param waiting: who waits for whom at this moment
+    """
+
+    version: str
+    states: dict[str, str]
+    errors: dict[str, str] = field(default_factory=dict)
+    left_over: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+
 class Tool(Protocol):
     """What holds a service's migrations and executes them."""
 
@@ -58,7 +77,7 @@ class Tool(Protocol):
 
 @runtime_checkable
 class KeepsFiles(Protocol):
-    """A tool that knows all of its files, also those that were executed, and backfills among them."""
+    """A tool of files of our own: it knows those that were executed, too, and backfills among them."""
 
     def files(self) -> Sequence[Migration]:
         """
@@ -66,4 +85,12 @@ class KeepsFiles(Protocol):
 
         :raises MigrationRefused: a file is wrong
         """
+        ...
+
+    def plan(self, phase: Phase) -> list[str]:
+        """Return, line by line, everything that ``apply`` would do now."""
+        ...
+
+    def status(self) -> Status:
+        """Say how the database is; reads only."""
         ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +20,7 @@ from bluegreen.migrations.engine import engine_of
 from bluegreen.migrations.history import TABLE, History, Job, Row, State
 from bluegreen.migrations.history_check import Check
 from bluegreen.migrations.patience import Patience
-from bluegreen.migrations.ports import Migration, Phase
+from bluegreen.migrations.ports import Migration, Phase, Status
 from bluegreen.migrations.sql_steps import Steps, bounds_of
 from bluegreen.migrations.statements import units
 from bluegreen.migrations.turns import Turn
@@ -33,25 +32,6 @@ PENDING = "pending"
 _LOG = logging.getLogger("bluegreen").info
 _READ_FOR = timedelta(seconds=10)
 """How long a database that does not answer is asked by what only reads."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """
-    What a report says of a database.
-
-    :param version: the migration that was finished last; empty where none is
-    :param states: each migration's state, ``pending`` where nobody has begun it
-    :param errors: what ended a migration, by name
-    :param left_over: what killed statements have left
-    :param waiting: who waits for whom at this moment
-    """
-
-    version: str
-    states: dict[str, str]
-    errors: dict[str, str] = field(default_factory=dict)
-    left_over: tuple[str, ...] = ()
-    waiting: tuple[str, ...] = ()
 
 
 def default_folder(service: str) -> Path:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
-from bluegreen.core.masks import masked
+from bluegreen.migrations.databases import shown
 from bluegreen.migrations.pg_errors import Connect, words
 
 LONG = 30
 """Seconds: a transaction above is long."""
 MOST = 10
-_LONGEST_QUERY = 200
 _PATIENCE = "5000"
 _WAITING = """
 SELECT w.pid AS waits_pid, w.application_name AS waits, w.query AS waits_query,
@@ -60,8 +58,6 @@ _PARTS: Mapping[str, tuple[str, Sequence[Any]]] = {
     "slots": (_SLOTS, [MOST]),
     "subscriptions": (_SUBSCRIPTIONS, [MOST]),
 }
-_LITERAL = re.compile(r"\$(\w*)\$.*?\$\1\$|[eEbBxXnN]?'(?:[^']|'')*(?:'|$)|\b\d+(?:\.\d+)?\b", re.DOTALL)
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?(?:\*/|$)", re.DOTALL)
 
 
 def state_of(connect: Connect) -> dict[str, Any]:
@@ -92,12 +88,5 @@ def _rows(connection: psycopg.Connection[Any], query: str, bounds: Sequence[Any]
 
 def _shown(name: str, value: Any) -> Any:
     if name.endswith("query"):
-        return without_literals(value or "")
+        return shown(value or "")
     return round(value, 1) if isinstance(value, float) else value
-
-
-def without_literals(query: str) -> str:
-    """Return an SQL text in one line, with ``?`` for each value: they are people's data."""
-    bare = _LITERAL.sub("?", _COMMENT.sub(" ", query))
-    line = masked(" ".join(bare.split()))
-    return line if len(line) <= _LONGEST_QUERY else f"{line[:_LONGEST_QUERY]}…"

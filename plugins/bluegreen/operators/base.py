@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 
@@ -26,6 +26,8 @@ class BlueGreenOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("service",)
     operator_extra_links: Sequence[BaseOperatorLink] = RELEASE_LINKS
+    again: ClassVar[bool] = False
+    """Another try is worth it whatever a router said: traffic that is not back is worse than any delay."""
 
     def __init__(self, *, service: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -33,7 +35,7 @@ class BlueGreenOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the use case; errors leave their text for the verdict."""
-        with airflow_errors(context):
+        with airflow_errors(context, again=self.again):
             return self.act(context)
 
     def act(self, context: Context) -> Any:

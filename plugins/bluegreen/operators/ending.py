@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -113,15 +114,17 @@ class KeepOldOperator(BlueGreenOperator):
 
 class RollbackOperator(BlueGreenOperator):
     """
-    Put the traffic back and say what is wrong with the new color. It takes nothing from XCom but more nodes.
+    Put the traffic back and say what is wrong with the new color. It needs nothing from XCom.
 
     :param service: name in the catalog (templated)
     """
 
+    again = True
+
     def act(self, context: Context) -> dict[str, Any]:
         """Restore, then diagnose."""
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
-        why = first_error(context) or "the release failed"
+        why = _reason(context) or "the release failed"
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         metrics.restored(self.service, found.as_json(), self.task_id)
         left = state_back(context, ports, found)
@@ -150,12 +153,14 @@ class SafeOperator(BlueGreenOperator):
     :param service: name in the catalog (templated)
     """
 
+    again = True
+
     def act(self, context: Context) -> dict[str, Any]:
         """Restore what is ours and not final; prove what is."""
         if context["params"].get("dry_run"):
             leave_out(self.log, "dry run: nothing was touched")
         ports, run = self.way_back_ports(context), context["dag_run"].run_id
-        why = first_error(context) or "the run ended"
+        why = _reason(context) or "the run ended"
         found, last = looked_at_beside(ports, lambda: restore(ports, why, self.task_id, run))
         metrics.restored(self.service, found.as_json(), self.task_id)
         left = state_back(context, ports, found)
@@ -225,6 +230,13 @@ class VerdictOperator(BlueGreenOperator):
 def first_error(context: Context) -> str | None:
     """Return the text of the first step that failed, if one left any."""
     return next(iter(_left(context, "error")), None)
+
+
+def _reason(context: Context) -> str | None:
+    """Return ``first_error``; None where Airflow does not tell it now: no way back waits for the words of its reason."""
+    with suppress(Exception):
+        return first_error(context)
+    return None
 
 
 def _not_kept(context: Context) -> str:

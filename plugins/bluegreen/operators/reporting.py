@@ -16,7 +16,7 @@ from airflow.sdk import Context
 from bluegreen import metrics
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import now_utc
-from bluegreen.edge import PLAN_TASK
+from bluegreen.edge import PLAN_TASK, connection_secrets
 from bluegreen.release.ports import Ports
 from bluegreen.release.report import Ran, Step, report
 from bluegreen.release.report_file import reports_folder, write
@@ -53,6 +53,7 @@ def leave_report(
             begun=ti.xcom_pull(task_ids=PLAN_TASK, key="counted"),
             ended=tally(ports) if ports else None,
             changes=ti.xcom_pull(task_ids=PLAN_TASK, key="changes") or (),
+            database=_database(ports) if outcome == "not promoted" else None,
             **_run(context, service),
         )
         _leave(context, ran, _steps(context))
@@ -80,6 +81,14 @@ def leave_rollback_report(
         _leave(context, ran, [Step(task, state, value, error=None if value else reason)])
     except Exception as error:  # noqa: BLE001 - as above
         _LOG.warning("no report: %s: %s", type(error).__name__, error)
+
+
+def _database(ports: Ports | None) -> dict[str, Any] | None:
+    if ports is None or ports.service.migrations is None:
+        return None
+    from bluegreen.release.database_state import database_state  # noqa: PLC0415 - only where something failed
+
+    return database_state(ports.service, connection_secrets)
 
 
 def _run(context: Context, service: str) -> dict[str, Any]:

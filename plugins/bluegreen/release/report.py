@@ -61,6 +61,7 @@ class Ran:
     :param begun: counts of every node after the claim, see ``tally``
     :param ended: the same at the end
     :param changes: the lines of a dry run
+    :param database: what the database is like, where a release with migrations has failed
     """
 
     kind: Kind
@@ -77,6 +78,7 @@ class Ran:
     begun: Json | None = None
     ended: Json | None = None
     changes: Sequence[str] = ()
+    database: Json | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Report:
     errors: Sequence[Json]
     steps: Mapping[str, str | None]
     diagnosis: Json | None = None
+    database: Json | None = None
     changes: Sequence[str] = ()
     shortened: bool = field(default=False, kw_only=True)
 
@@ -157,6 +160,7 @@ def report(ran: Ran, steps: Sequence[Step]) -> Report:
         errors=[{"step": step.task, "error": step.error} for step in steps if step.error],
         steps={step.task: step.state for step in steps},
         diagnosis=next((step.value["diagnosis"] for step in steps if step.value and step.value.get("diagnosis")), None),
+        database=_database(ran, steps),
         changes=ran.changes,
     )
 
@@ -284,6 +288,21 @@ def _requests(ran: Ran, steps: Sequence[Step]) -> Json | None:
         "colors": {str(color): {"requests": c.requests, "errors": c.errors} for color, c in colors.items()},
         "proofs": _proof_requests(steps),
         "nodes_unsure": sorted(unsure),
+    }
+
+
+def _database(ran: Ran, steps: Sequence[Step]) -> Json | None:
+    """Return what migrations did, and what the database is like where the release failed; None without migrations."""
+    left = {step.task: step.value or {} for step in steps if step.task in ("expand", "backfill", "caught_up")}
+    if not left and not ran.database:
+        return None
+    expand = left.get("expand") or {}
+    return {
+        "applied": expand.get("applied", []),
+        "accepted": expand.get("accepted", []),
+        "backfills": left.get("backfill") or {},
+        "caught_up": left.get("caught_up") or {},
+        "state": ran.database,
     }
 
 

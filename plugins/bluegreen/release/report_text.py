@@ -16,7 +16,20 @@ def markdown(told: Json) -> str:
 
     :param told: ``Report.as_json()``
     """
-    parts = (_head, _warnings, _diagnosis, _way_back, _shifts, _requests, _watches, _people, _proofs, _steps, _changes)
+    parts = (
+        _head,
+        _warnings,
+        _diagnosis,
+        _database,
+        _way_back,
+        _shifts,
+        _requests,
+        _watches,
+        _people,
+        _proofs,
+        _steps,
+        _changes,
+    )
     return "\n".join(line for part in parts for line in part(told)) + "\n"
 
 
@@ -50,6 +63,36 @@ def _diagnosis(told: Json) -> Iterator[str]:
     yield ""
     rows = [(cause["code"], cause["says"], cause["next_step"]) for cause in found["causes"]]
     yield from _table(("likely cause", "what was seen", "next command"), rows) if rows else ()
+
+
+def _database(told: Json) -> Iterator[str]:
+    found = told.get("database")
+    if not found or not any(found.values()):
+        return
+    yield "## Database"
+    yield ""
+    yield f"* applied: {', '.join(_plain(name) for name in found['applied']) or 'nothing'}"
+    for name, done in found["backfills"].items():
+        yield f"* backfill {_plain(name)}: {done['rows']} rows in {done['batches']} batches, drift {done['drift']:g}"
+    for one in found["accepted"]:
+        yield f"* accepted in {_plain(one['file'])}: {one['rule']}: {_plain(one['accepted'])}"
+    state = found["state"] or {}
+    if "version" in state:
+        yield f"* schema version: {_plain(state['version'] or 'none')}"
+    waiting = ", ".join(_plain(f"{name} ({now})") for name, now in state.get("migrations", {}).items() if now != "done")
+    yield from [f"* not done: {waiting}"] if waiting else []
+    yield from (f"* {_plain(name)} ended: {_plain(error)}" for name, error in state.get("errors", {}).items())
+    for lock in state.get("locks", []):
+        yield (
+            f"* {_plain(str(lock['waits']))} (process {lock['waits_pid']}) waits for {lock['wants']} on "
+            f"{_plain(str(lock['relation']))}, held by {_plain(str(lock['holds']))} (process {lock['holds_pid']}): "
+            f"{_plain(str(lock['holds_query']))}"
+        )
+    for slot in state.get("slots", []):
+        yield f"* slot {_plain(slot['slot_name'])}: {'active' if slot['active'] else 'NOT active'}, {slot['bytes_behind']} bytes behind"
+    yield from (f"* application: {_plain(line)}" for line in state.get("sql_errors", []))
+    yield from (f"* not known, {name}: {_plain(why)}" for name, why in state.get("not_known", {}).items())
+    yield ""
 
 
 def _now(now: Json | None) -> str:

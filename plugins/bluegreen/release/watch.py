@@ -8,6 +8,7 @@ thread pool, so that the loop that carries other watches is never held up (desig
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -34,6 +35,8 @@ from bluegreen.release.restore import Restored, restore
 T = TypeVar("T")
 
 _THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="bluegreen-router")
+_WAY_BACK = ThreadPoolExecutor(max_workers=32, thread_name_prefix="bluegreen-back")
+"""No restore waits behind renewals of other services' leases, which a router that hangs may hold up."""
 
 
 class WatchSpec(BaseModel):
@@ -144,7 +147,7 @@ async def watch(ports: Ports, spec: WatchSpec) -> WatchEnd:
     end = _end(spec, str(found.says), found.reason, found.as_json(), at, alive.missed)
     if found.says is Outlook.HEALTHY or (found.says is Outlook.UNKNOWN and spec.service.release.approvals.unknown):
         return end
-    back, last = await looked_at(ports, lambda: in_thread(lambda: _restore(ports, spec, found.reason)))
+    back, last = await looked_at(ports, lambda: in_thread(lambda: _restore(ports, spec, found.reason), _WAY_BACK))
     seen = {"restored_at": back.at or ports.now(), "last_answer": last.as_json() if last else None}
     return end.model_copy(update={"says": str(Outlook.UNHEALTHY), "restored": back.as_json(), **seen})
 
@@ -154,10 +157,10 @@ def _end(spec: WatchSpec, says: str, reason: str, verdict: Mapping[str, Any], at
     return WatchEnd(release=spec.release, epoch=spec.epoch, **told)
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def in_thread(work: Callable[[], T], threads: ThreadPoolExecutor = _THREADS) -> T:
     """Run what blocks beside the loop; it is awaited to its end even when we are cancelled meanwhile."""
     # The triggerer finds the task's log by a context variable: the thread needs it, too.
-    running = asyncio.get_running_loop().run_in_executor(_THREADS, copy_context().run, work)
+    running = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -185,7 +188,7 @@ async def _sample(ports: Ports, spec: WatchSpec, alive: _Heartbeat, renewing: as
     interval, said = spec.service.release.interval.total_seconds(), 0.0
     async with Evidence(ports, spec.color, spec.since, spec.counters(), spec.before) as evidence:
         while True:
-            now = ports.now()
+            now, begun = ports.now(), ports.clock()
             await evidence.sample(now)
             alive.beat()
             ended = now >= spec.until
@@ -195,7 +198,8 @@ async def _sample(ports: Ports, spec: WatchSpec, alive: _Heartbeat, renewing: as
             if (now - spec.since).total_seconds() - said >= 10:
                 said = (now - spec.since).total_seconds()
                 ports.log(f"{spec.step}: {_left(spec, now)}: {found.reason}")
-            await _pause(renewing, interval, spec.last if ended else spec.until, now)
+            left = (spec.last if ended else spec.until) - ports.now()
+            await _pause(renewing, min(begun + interval - ports.clock(), left.total_seconds()))
 
 
 def _left(spec: WatchSpec, now: datetime) -> str:
@@ -204,9 +208,9 @@ def _left(spec: WatchSpec, now: datetime) -> str:
     return f"goes on for at most {(spec.last - now).total_seconds():.0f} s more"
 
 
-async def _pause(renewing: asyncio.Task[None], interval: float, until: datetime, now: datetime) -> None:
+async def _pause(renewing: asyncio.Task[None], seconds: float) -> None:
     """Wait for the next sample; what ends the lease's task ends the watch."""
-    seconds = max(0.01, min(interval, (until - now).total_seconds()))
+    seconds = max(0.01, seconds)
     done, _ = await asyncio.wait([renewing], timeout=seconds)
     if done:
         renewing.result()
@@ -214,11 +218,16 @@ async def _pause(renewing: asyncio.Task[None], interval: float, until: datetime,
 
 
 async def _keep_lease(ports: Ports, spec: WatchSpec, alive: _Heartbeat) -> None:
-    """Renew each quarter of the lease, but only while the sampling loop is alive."""
+    """
+    Renew each quarter of the lease, but only while the sampling loop is alive.
+
+    Watches that begin together, as after a triggerer's restart, do not go on renewing together: the first time is a
+    random part of a quarter.
+    """
     router, lease = ports.router, spec.service.release.lease
     if not isinstance(router, Renews) or not router.limits.renew:
         return
-    pause = 0.0
+    pause, part = 0.0, random.random()  # noqa: S311 - no secret
     while True:
         await asyncio.sleep(pause)
         pause = min(1.0, lease.total_seconds() / 4)  # until the first sample, and after a renewal that failed
@@ -226,7 +235,7 @@ async def _keep_lease(ports: Ports, spec: WatchSpec, alive: _Heartbeat) -> None:
             renew = partial(router.renew, (spec.epoch, spec.release), ports.now() + lease)
             try:
                 await in_thread(renew)
-                pause = lease.total_seconds() / 4
+                pause, part = part * lease.total_seconds() / 4, 1.0
             except TrafficConflict:
                 raise
             except BlueGreenError as error:

@@ -17,8 +17,8 @@ from bluegreen.core.evidence import Counters
 from bluegreen.core.ports import Finding, Limits, Secrets
 from bluegreen.core.reading import Health
 from bluegreen.hosts.host_files import Trouble
-from bluegreen.hosts.places import Place, place_of
-from bluegreen.routers import haproxy_check, haproxy_host
+from bluegreen.hosts.places import Here, Place, place_of
+from bluegreen.routers import haproxy_check, haproxy_host, haproxy_socket
 from bluegreen.routers.hosted import HostedNode, HostedRouter
 
 
@@ -93,14 +93,19 @@ class HAProxyMember(HostedNode):
     async def counters(self) -> dict[Color, Counters] | None:
         """Count by color; None when the node does not answer."""
         try:
-            rows = haproxy_host.table(await self.place.acall("ask", config=self.config, command="show stat"))
+            rows = haproxy_host.table(await self._stat())
             return {
                 color: _counters([row for row in rows if row["pxname"] == backend and row["svname"] != "FRONTEND"])
                 for color, backend in self.backends.items()
                 if any(row["pxname"] == backend for row in rows)
             }
-        except (Trouble, KeyError, IndexError, ValueError):  # gone, or cut short in the middle
+        except (Trouble, OSError, KeyError, IndexError, ValueError):  # gone, or cut short in the middle
             return None
+
+    async def _stat(self) -> str:
+        if isinstance(self.place, Here):
+            return await haproxy_socket.stat(self.config)
+        return str(await self.place.acall("stat", config=self.config))
 
 
 def takes_requests(status: str) -> bool:

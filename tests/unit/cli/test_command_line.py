@@ -13,7 +13,14 @@ from bluegreen.cli.main import app, main
 
 ROOT = Path(__file__).parents[3]
 VERBS = ("status", "check", "diagnose", "restore", "guard", "adopt", "init", "lines", "schema", "watch", "migrations")
-NESTED = ("watch replay", "watch simulate", "migrations lint")
+NESTED = (
+    "watch replay",
+    "watch simulate",
+    "migrations lint",
+    "migrations plan",
+    "migrations status",
+    "migrations dual-write",
+)
 
 # Whoever imports Airflow, from anywhere, fails.
 WITHOUT_AIRFLOW = """

@@ -123,3 +123,23 @@ def test_a_node_of_another_kind_of_router_is_none_that_this_kind_could_write():
 def test_a_login_in_an_address_is_refused_as_it_would_reach_xcom():
     with pytest.raises(ValueError, match="secrets only by connection id"):
         Service.model_validate(SERVICE.frozen() | {"entry": {"url": "https://u:hunter2@shop.test"}})
+
+
+@pytest.mark.parametrize(("faster", "outcome"), [("guard", "already"), ("settle", "finished")])
+def test_whoever_is_faster_on_a_busy_machine_makes_no_restore_fail(world, faster, outcome):
+    done = shifted(world, 100)
+    ports = replace(world.ports(), service=SERVICE)
+    looks = iter(range(99))
+
+    def slow_and_late():
+        world.wait(2)  # one look takes longer than `restore_within` allows for all
+        if next(looks) == 1:  # between our look and the write's own
+            world.nodes[0].on_read = None
+            if faster == "guard":
+                restore(world.ports(), "lease is out", "guard")
+            else:
+                settle(world.ports(), world.release, done.epoch)
+
+    world.nodes[0].on_read = slow_and_late
+    assert restore(ports, "bad", "rollback", world.release.run).outcome == outcome
+    assert world.splits() == {"100/0" if faster == "guard" else "0/100"}

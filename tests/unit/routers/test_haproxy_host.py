@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bluegreen.core.colors import Color
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.routers import haproxy_host
-from tests.unit.routers.conftest import far
+from demo.processes import wait_until
+from tests.unit.routers.conftest import far, router_of
 
 
 @pytest.mark.haproxy
 def test_the_same_file_does_the_same_at_the_far_end(rig: Any) -> None:
     config = rig.router().members[0].config
+    wait_until(lambda: haproxy_host.stat(config).count(",UP,") == 6, 5, "both backends' servers up, no check half-way")
     fields = Stamp(1, "run@1", "plan", Phase.CLAIMED).as_fields() | {"split": "100/0"}
     done = far({"do": "swap", "with": {"config": config, "version": ["100/0"], "fields": fields}})["done"]
     assert done == far({"do": "read", "with": {"config": config}})["done"] == haproxy_host.read(config)
@@ -22,6 +27,36 @@ def test_the_same_file_does_the_same_at_the_far_end(rig: Any) -> None:
     assert far({"do": "make_ready", "with": {"config": config, "backend": "shop-blue"}}) == {"done": []}
     kind, fact, _ = far({"do": "swap", "with": {"config": config, "version": ["100/0"], "fields": fields}})["trouble"]
     assert (kind, fact) == ("conflict", "expected 100/0, no stamp, found 100/0, epoch 1 (claimed) of run@1")
+
+
+OTHERS = "".join(f"backend other{n}\n    server one 127.0.0.1:1\n" for n in range(200))
+
+
+@pytest.mark.haproxy
+def test_one_service_is_asked_for_among_hundreds(a_node: Callable[..., Any]) -> None:
+    node = a_node(extra_sections=OTHERS).start()
+    config = router_of(node).members[0].config
+    said = haproxy_host.stat(config)
+    assert haproxy_host.pools(said).keys() == {"shop-blue", "shop-green"}
+    assert len(said) < len(node.command("show stat")) / 20
+    assert haproxy_host.stat(config | {"backends": ["other7"]}).count("\nother7,") == 2  # the backend and its server
+
+
+@pytest.mark.haproxy
+def test_a_frontend_with_a_backends_name_hides_no_counts(a_node: Callable[..., Any]) -> None:
+    node = a_node()
+    alike = "frontend shop-blue\n    bind abns@bluegreen-alike\n"
+    node.config_text = node.render().replace("frontend shop\n", f"{alike}frontend shop\n")
+    router = router_of(node.start())
+    assert "\nshop-blue," not in node.command("show stat shop-blue 6 -1")  # as HAProxy takes the first of that name
+    assert asyncio.run(router.counters())["odd"][Color.BLUE].total == 2
+    assert router.read().nodes[0].health[Color.BLUE].total == 2
+
+
+@pytest.mark.haproxy
+def test_an_unknown_backend_is_told_with_all_that_there_are(a_node: Callable[..., Any]) -> None:
+    config = router_of(a_node().start()).members[0].config | {"backends": ["shop-blue", "nothing"]}
+    assert haproxy_host.pools(haproxy_host.stat(config)).keys() == {"shop-blue", "shop-green"}
 
 
 def entries(green: int, epoch: int = 0, stamped: int | None = None) -> dict[str, str]:

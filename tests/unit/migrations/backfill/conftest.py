@@ -6,6 +6,7 @@ import pytest
 
 from bluegreen.catalog.migrations import Replica
 from bluegreen.migrations.replica_sides import Side, found
+from demo.processes import wait_until
 from tests.rigs.postgres import missing, postgres
 
 LOGICAL = {
@@ -89,8 +90,6 @@ def two(backfill_server, second_server):
 
 
 def wait_for_copy(connection):
-    from demo.processes import wait_until
-
     unready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'"
     wait_until(lambda: connection.execute(unready).fetchone() == (0,), 30, "the first copy")
 
@@ -104,11 +103,12 @@ def forget(one, name):
             connection.execute(f"ALTER SUBSCRIPTION {subscription} DISABLE")
             connection.execute(f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)")
             connection.execute(f"DROP SUBSCRIPTION {subscription}")
-        connection.execute(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots "
-            "WHERE active AND database = current_database()"
-        )
-        connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
-            "WHERE NOT active AND database = current_database()"
-        )
+        wait_until(lambda: not slots_left(connection), 20, "the slots to go")
+
+
+def slots_left(connection):
+    """Drop the database's slots; a slot's reader that was ended needs a moment to let go of it."""
+    own = "FROM pg_replication_slots WHERE database = current_database()"
+    connection.execute(f"SELECT pg_terminate_backend(active_pid) {own} AND active")
+    connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {own} AND NOT active")
+    return connection.execute(f"SELECT count(*) {own}").fetchone()[0]

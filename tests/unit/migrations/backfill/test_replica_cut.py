@@ -231,6 +231,10 @@ def test_a_switch_that_takes_too_long_is_closed_again_and_brings_over_what_was_w
     assert writers.unknown == []
     orders = [number for number, *_ in written(two.other)]
     assert orders == writers.answered
+    with two.other.connect() as connection, two.own.connect() as back:
+        connection.execute("INSERT INTO orders (writer, number) VALUES (9, 9)")
+        row = "SELECT count(*) FROM orders WHERE writer = 9"
+        wait_until(lambda: back.execute(row).fetchone() == (1,), 20, "blue to follow: nothing goes in circles")
 
 
 def test_one_cut_over_at_a_time(two):

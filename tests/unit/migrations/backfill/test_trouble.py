@@ -8,7 +8,8 @@ import pytest
 
 from bluegreen.migrations import trouble
 from bluegreen.migrations.app_log import sql_errors
-from bluegreen.migrations.trouble import state_of, without_literals
+from bluegreen.migrations.databases import shown as without_literals
+from bluegreen.migrations.trouble import state_of
 from demo.processes import wait_until
 
 
