@@ -193,3 +193,19 @@ def test_another_index_of_the_same_name_never_counts(rig, building):
     rig.sql("CREATE INDEX users_name ON users (id)")
     with pytest.raises(Exception, match=r"index users_name is there, and it is not the one of this statement"):
         rig.runner().apply(Phase.EXPAND)
+
+
+def test_the_server_ends_the_statement_of_a_client_that_was_killed(server, tmp_path):
+    """An index is built for hours: the next try must not wait for the one that nobody hears of any more."""
+    rig = SqlRig(server, tmp_path)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            rig.runner()._place.connect().execute("SELECT pg_sleep(60)")
+        finally:
+            os._exit(0)
+    runs = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND datname = current_database()"
+    wait_until(lambda: rig.sql(runs) == [(1,)], 20, "the statement to run")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    wait_until(lambda: rig.sql(runs) == [(0,)], 20, "the server to end it")
