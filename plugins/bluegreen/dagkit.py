@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any, cast
 
-from airflow.sdk import DAG, Param, get_parsing_context
+from airflow.sdk import DAG, Param, chain, get_parsing_context
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
@@ -22,9 +21,7 @@ from bluegreen.catalog.models import Service
 from bluegreen.dagdocs import CONTRACT_DOC, GUARDIAN_DOC, RELEASE_DOC, RETIRE_DOC, ROLLBACK_DOC, approvals_doc, task_doc
 from bluegreen.dagparams import reason_param, release_params
 from bluegreen.dagtasks import longest_deploy, release_tasks
-from bluegreen.edge import (
-    WAY_BACK,
-)
+from bluegreen.edge import WAY_BACK
 from bluegreen.operators.contracting import (
     APPROVE_TASK,
     CONTRACT_TASK,
@@ -158,11 +155,10 @@ def contract_dag(service: Service) -> DAG:
         **_COMMON,
     ) as dag:
         approve = service.migrations is not None and service.migrations.contract.approve
-        chain: list[Any] = [ReadyOperator(task_id=READY_TASK, service=name, execution_timeout=timedelta(minutes=15))]
-        chain += [AskToContractOperator(task_id=APPROVE_TASK, service=name)] if approve else []
-        chain.append(ContractOperator(task_id=CONTRACT_TASK, service=name, execution_timeout=timedelta(days=1)))
-        for before, after in pairwise(chain):
-            before >> after
+        steps: list[Any] = [ReadyOperator(task_id=READY_TASK, service=name, execution_timeout=timedelta(minutes=15))]
+        steps += [AskToContractOperator(task_id=APPROVE_TASK, service=name)] if approve else []
+        steps.append(ContractOperator(task_id=CONTRACT_TASK, service=name, execution_timeout=timedelta(days=1)))
+        chain(*steps)
     return _documented(dag, name)
 
 

@@ -7,10 +7,9 @@ The layout is the design's section 6; which trigger rules and teardowns hold und
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
-from airflow.sdk import TriggerRule
+from airflow.sdk import TriggerRule, chain
 
 from bluegreen.catalog.migrations import SqlFiles
 from bluegreen.catalog.models import Service
@@ -62,7 +61,7 @@ def release_tasks(service: Service) -> None:
     """Make every task of a release, within its DAG."""
     name = service.service
     forward = {"service": name, "trigger_rule": TriggerRule.NONE_FAILED}
-    chain: list[Any] = [
+    steps: list[Any] = [
         *_lint(service),
         PlanOperator(task_id=PLAN_TASK, service=name),
         *_migrations(forward, service),
@@ -70,15 +69,14 @@ def release_tasks(service: Service) -> None:
         PrewarmOperator(task_id="prewarm", execution_timeout=timedelta(minutes=15), **forward),
         SmokeOperator(task_id="smoke", execution_timeout=timedelta(minutes=15), **forward),
     ]
-    chain += _sessions(forward, service, SESSIONS_TASK)
-    chain += _caught_up(forward, service)
+    steps += _sessions(forward, service, SESSIONS_TASK)
+    steps += _caught_up(forward, service)
     if service.release.approvals.before_canary:
-        chain.append(ApproveOperator(task_id=APPROVE_CANARY_TASK, gate="before_canary", **forward))
-    chain += _state(forward, service)  # after people were asked: nothing is to change between it and the traffic
-    chain += _traffic(forward, service)
-    for before, after in pairwise(chain):
-        before >> after
-    _end(chain[-1], name)
+        steps.append(ApproveOperator(task_id=APPROVE_CANARY_TASK, gate="before_canary", **forward))
+    steps += _state(forward, service)  # after people were asked: nothing is to change between it and the traffic
+    steps += _traffic(forward, service)
+    chain(*steps)
+    _end(steps[-1], name)
 
 
 def longest_deploy(service: Service) -> timedelta:
@@ -135,10 +133,10 @@ def _state(forward: dict[str, Any], service: Service) -> list[Any]:
 
 def _traffic(forward: dict[str, Any], service: Service) -> list[Any]:
     release = service.release
-    shifts, watches, chain = [PLAN_TASK], list[str](), list[Any]()
+    shifts, watches, steps = [PLAN_TASK], list[str](), list[Any]()
     for number in range(len(release.canary)):
         shift, watch = f"canary_{number + 1}", f"canary_{number + 1}_watch"
-        chain += [
+        steps += [
             ShiftOperator(task_id=shift, canary=number, after=list(shifts), watches=list(watches), **forward),
             *(_sessions(forward, service, f"{shift}_sessions", shift=shift, canary=0) if number == 0 else ()),
             WatchSensor(task_id=watch, shift=shift, canary=number, **forward),
@@ -147,17 +145,17 @@ def _traffic(forward: dict[str, Any], service: Service) -> list[Any]:
         watches.append(watch)
     if release.approvals.before_switch:
         if release.canary:
-            chain.append(HoldOperator(task_id=HOLD_TASK, after=list(shifts), watches=list(watches), **forward))
+            steps.append(HoldOperator(task_id=HOLD_TASK, after=list(shifts), watches=list(watches), **forward))
             shifts.append(HOLD_TASK)
-        chain.append(
+        steps.append(
             ApproveOperator(task_id=APPROVE_SWITCH_TASK, gate="before_switch", watches=list(watches), **forward)
         )
-    chain += [
+    steps += [
         ShiftOperator(task_id=SWITCH_TASK, after=list(shifts), watches=list(watches), **forward),
         *_sessions(forward, service, f"{SWITCH_TASK}_sessions", shift=SWITCH_TASK),
         WatchSensor(task_id=WATCH_TASK, shift=SWITCH_TASK, **forward),
     ]
-    return chain
+    return steps
 
 
 def _end(last: Any, name: str) -> None:

@@ -11,6 +11,7 @@ from bluegreen.catalog.load import load_service, services_folder
 from bluegreen.catalog.models import Service
 from bluegreen.edge import PLAN_TASK, airflow_errors, connection_secrets
 from bluegreen.links import RELEASE_LINKS
+from bluegreen.release.finished import still_ours
 from bluegreen.release.markers import Mark, Turn, marked
 from bluegreen.release.plan import Plan
 from bluegreen.release.ports import Ports
@@ -47,13 +48,27 @@ class BlueGreenOperator(BaseOperator):
         return ports_for(
             service or load_service(services_folder(), self.service),
             connection_secrets,
-            lambda line: self.log.info("%s", line),
+            self.say,
         )
+
+    def say(self, line: str) -> None:
+        """Log one line for people."""
+        self.log.info("%s", line)
+
+    def unless_superseded(self, plan: Plan) -> None:
+        """
+        Let only a step go on whose release still holds the service: a newer one may have the color by now.
+
+        :raises ReleaseFinished: the release is settled or restored already
+        :raises TrafficConflict: another one holds the service
+        """
+        ports = self.ports(plan.service)
+        still_ours(ports, plan.run, plan.release, ports.router.read())
 
     def mark(self, plan: Plan, turn: Turn, text: str) -> None:
         """Leave a line in the dashboards that the service file names; it fails nothing."""
         mark = Mark(turn, self.service, plan.run, plan.version, f"{self.service}: {text}")
-        marked(plan.service.notify.markers, connection_secrets, mark, lambda line: self.log.info("%s", line))()
+        marked(plan.service.notify.markers, connection_secrets, mark, self.say)()
 
     def way_back_ports(self, context: Context) -> Ports:
         """Return ports that reach every node of the catalog, and of the frozen release where it can be read."""

@@ -11,7 +11,6 @@ from bluegreen.catalog.load import load_service, services_folder
 from bluegreen.edge import connection_secrets, leave_out, plan_of
 from bluegreen.migrations.ports import Phase
 from bluegreen.operators.base import BlueGreenOperator
-from bluegreen.release.finished import still_ours
 from bluegreen.release.migrate import (
     backfill,
     caught_up,
@@ -37,19 +36,14 @@ class LintOperator(BlueGreenOperator):
         found = lint_pending(service, connection_secrets, Phase.EXPAND, self.say)
         return [one.as_json() for one in found]
 
-    def say(self, line: str) -> None:
-        """Log one line for people."""
-        self.log.info("%s", line)
 
-
-class _Step(LintOperator):
+class _Step(BlueGreenOperator):
     """A step of a release that is still ours."""
 
     def ours(self, context: Context) -> Plan:
         """Return the frozen release; a newer one may hold the service by now."""
         plan = plan_of(context)
-        ports = self.ports(plan.service)
-        still_ours(ports, plan.run, plan.release, ports.router.read())
+        self.unless_superseded(plan)
         return plan
 
 

@@ -15,7 +15,6 @@ from bluegreen.core.errors import ReleaseRefused
 from bluegreen.edge import connection_secrets, leave_out, plan_of
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.deploy import deploy
-from bluegreen.release.finished import still_ours
 from bluegreen.release.plan import Plan, Request, Skippable, dry_run, plan
 from bluegreen.release.ports import Ports
 from bluegreen.release.tally import tally
@@ -79,11 +78,6 @@ def _unless_skipped(log: Any, plan: Plan, step: Skippable) -> None:
         leave_out(log, plan.skip_reason)
 
 
-def _unless_superseded(ports: Ports, plan: Plan) -> None:
-    """A newer release may have the color by now: its tests would tell of the wrong version."""
-    still_ours(ports, plan.run, plan.release, ports.router.read())
-
-
 class DeployOperator(BlueGreenOperator):
     """
     Bring the release's version onto the idle color.
@@ -109,10 +103,10 @@ class PrewarmOperator(BlueGreenOperator):
         """Prewarm and return the counts."""
         release = plan_of(context)
         _unless_skipped(self.log, release, "prewarm")
-        _unless_superseded(self.ports(release.service), release)
+        self.unless_superseded(release)  # its tests would tell of the wrong version
         if release.service.prewarm is None:
             leave_out(self.log, "the service file has no prewarm")
-        return prewarm(release.service, release.idle, log=lambda line: self.log.info("%s", line))
+        return prewarm(release.service, release.idle, log=self.say)
 
 
 class SmokeOperator(BlueGreenOperator):
@@ -126,7 +120,7 @@ class SmokeOperator(BlueGreenOperator):
         """Run every smoke test on every target."""
         release = plan_of(context)
         _unless_skipped(self.log, release, "smoke")
-        _unless_superseded(self.ports(release.service), release)
+        self.unless_superseded(release)  # its tests would tell of the wrong version
         entry = release.service.entry
         credentials = connection_secrets(entry.connection) if entry.connection else None
         return smoke(
@@ -134,5 +128,5 @@ class SmokeOperator(BlueGreenOperator):
             release.idle,
             release.version,
             credentials=credentials,
-            log=lambda line: self.log.info("%s", line),
+            log=self.say,
         )
