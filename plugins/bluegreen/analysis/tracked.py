@@ -66,8 +66,7 @@ class Tracked:
         self._before, self._compares = before, compares
         self._series = Series({}, router.warm_up)
         self._past: Counted | None = None
-        self._latest = Latest[None]()
-        self._answered = False
+        self._latest = Latest[float]()
 
     @property
     def complete(self) -> bool:
@@ -82,14 +81,15 @@ class Tracked:
         """Return what it has counted so far."""
         latest, past = self._latest, self._past if self._needs_past else None
         given_up = latest.in_row >= PATIENCE
-        known = self._answered and not given_up
+        known = latest.value is not None and not given_up
         return Stream(self._series, past, "" if known else latest.missing, waiting=not given_up)
 
     @property
     def _needs_past(self) -> bool:
         return self._compares and self._before is not None
 
-    async def _ask(self, count: Count) -> None:
+    async def _ask(self, count: Count) -> float:
+        """Ask, and return until which second of the watch it is counted."""
         if self._needs_past and self._past is None:
             assert self._before is not None  # noqa: S101 - for mypy
             past = await count(self._color.other, self._before.begun, self._since)
@@ -100,8 +100,9 @@ class Tracked:
         if self._compares and self._before is None:
             old = await count(self._color.other, self._since, until)
             found[self._color.other], at = _of(old, last.colors[self._color.other]), min(at, old.at)
-        self._take(found, (at - self._since).total_seconds())
-        self._answered = True
+        counted_until = (at - self._since).total_seconds()
+        self._take(found, counted_until)
+        return counted_until
 
     def _take(self, found: dict[Color, Counted], at: float) -> None:
         before = self._series.rows[-1]

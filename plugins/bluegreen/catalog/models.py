@@ -24,6 +24,7 @@ from bluegreen.catalog.sessions import Sessions, State
 from bluegreen.catalog.smoke_tests import SmokeTest
 from bluegreen.catalog.sources import Sources
 from bluegreen.core.colors import Color
+from bluegreen.core.ports import Credentials, Secrets
 
 SERVICE_NAME = r"^[a-z][a-z0-9-]{0,40}$"
 
@@ -42,6 +43,14 @@ class Entry(Section):
     )
     ca_file: Path | None = Field(None, description="own certificate authority for https")
     connection: ConnectionId | None = Field(None, description="login of proof and smoke requests (HTTP basic)")
+
+    def credentials(self, secrets: Secrets) -> Credentials | None:
+        """
+        Return the login of proof and smoke requests; None where they need none.
+
+        :raises SecretMissing: its connection is not there
+        """
+        return secrets(self.connection) if self.connection else None
 
 
 class Ssh(SshLogin):

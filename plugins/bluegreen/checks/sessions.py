@@ -111,7 +111,7 @@ def cross(
     wanted = service.sessions
     assert wanted is not None  # noqa: S101 - asked for services that have the section
     login = secrets(wanted.create.connection) if wanted.create.connection else None
-    basic = secrets(service.entry.connection) if service.entry.connection else None
+    basic = service.entry.credentials(secrets)
 
     async def run() -> list[Crossing]:
         async with asking(concurrency=1, ca_file=service.entry.ca_file, credentials=basic) as asker:

@@ -19,7 +19,7 @@ from bluegreen.cli.session import AsJson, ServiceName, folder_of
 from bluegreen.core.env_secrets import EnvironmentSecrets
 from bluegreen.core.errors import MigrationRefused
 from bluegreen.migrations.dual_write import rename, split
-from bluegreen.migrations.files import read
+from bluegreen.migrations.files import read, usual_folder
 from bluegreen.migrations.findings import Finding
 from bluegreen.migrations.lint import lint as found_in
 from bluegreen.migrations.ports import KeepsFiles, Phase, Tool
@@ -178,5 +178,5 @@ def _of_service(service: Service, services: Path) -> tuple[Path, Migrations, str
             service=service.service,
             next_step="write the tool's SQL into a folder, and name that: 0001_names.expand.sql",
         )
-    folder = settings.tool.folder or services.parent / "migrations" / service.service
+    folder = settings.tool.folder or usual_folder(services, service.service)
     return folder, settings, settings.database.type

@@ -22,6 +22,15 @@ _FLYWAY = re.compile(r"^V(?P<number>\d+)__(?P<title>[A-Za-z0-9_-]+)\.(?P<kind>sq
 _LOOKS_LIKE = "0001_names.expand.sql, 0001_names.backfill.yaml, 0001_names.contract.sql, or expand/V1__names.sql"
 
 
+def usual_folder(services: Path, service: str) -> Path:
+    """
+    Return where a service's plain SQL is when its file does not say.
+
+    :param services: folder of the service files
+    """
+    return services.parent / "migrations" / service
+
+
 def read(folder: Path) -> tuple[Migration, ...]:
     """
     Read every migration of a folder, ordered by number within each phase.

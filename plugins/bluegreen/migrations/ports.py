@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from bluegreen.core.errors import MigrationRefused
+
 
 class Phase(StrEnum):
     """Which half of a change a migration is."""
@@ -31,6 +33,21 @@ class Migration:
     phase: Phase
     sql: str
     path: Path | None = None
+
+
+def refuse_early_contract(service: str, wanted: Sequence[Migration], expand_left: Sequence[Migration]) -> None:
+    """
+    Refuse the destructive half while something of the compatible one is not executed.
+
+    :raises MigrationRefused: both are pending
+    """
+    if wanted and expand_left:
+        raise MigrationRefused(
+            f"the compatible half is not executed yet: {', '.join(one.name for one in expand_left)}",
+            service=service,
+            part=wanted[0].name,
+            next_step="release first; contract only takes away what nothing needs any more",
+        )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bluegreen.core.ports import Secrets
 from bluegreen.migrations.databases import SqlTrouble, place_of, shown
 from bluegreen.migrations.engine import Bounds, engine_of
 from bluegreen.migrations.patience import Patience, StatementTrouble
-from bluegreen.migrations.ports import Migration, Phase
+from bluegreen.migrations.ports import Migration, Phase, refuse_early_contract
 from bluegreen.migrations.tool_process import ToolProcess
 from bluegreen.migrations.turns import Turn
 from bluegreen.migrations.witness import Witness
@@ -57,13 +57,8 @@ class ProgramTool(ABC):
         if phase is Phase.BACKFILL:
             return []
         found = self._patiently(lambda: self._pending(phase), str(phase))
-        if found and phase is Phase.CONTRACT and (before := self._patiently(self._expand_left, str(phase))):
-            raise MigrationRefused(
-                f"the compatible half is not executed yet: {', '.join(one.name for one in before)}",
-                service=self._service,
-                part=found[0].name,
-                next_step="release first; contract only takes away what nothing needs any more",
-            )
+        if found and phase is Phase.CONTRACT:
+            refuse_early_contract(self._service, found, self._patiently(self._expand_left, str(phase)))
         return found
 
     def apply(self, phase: Phase) -> Sequence[str]:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 from bluegreen.catalog.load import services_folder
@@ -20,7 +19,7 @@ from bluegreen.migrations.engine import engine_of
 from bluegreen.migrations.history import TABLE, History, Job, Row, State
 from bluegreen.migrations.history_check import Check
 from bluegreen.migrations.patience import Patience
-from bluegreen.migrations.ports import Migration, Phase, Status
+from bluegreen.migrations.ports import Migration, Phase, Status, refuse_early_contract
 from bluegreen.migrations.sql_steps import Steps, bounds_of
 from bluegreen.migrations.statements import units
 from bluegreen.migrations.turns import Turn
@@ -32,15 +31,6 @@ PENDING = "pending"
 _LOG = logging.getLogger("bluegreen").info
 _READ_FOR = timedelta(seconds=10)
 """How long a database that does not answer is asked by what only reads."""
-
-
-def default_folder(service: str) -> Path:
-    """
-    Return where a service's plain SQL is when its file does not say: ``migrations/<service>`` beside ``services/``.
-
-    :raises CatalogError: there is no folder of service files
-    """
-    return services_folder().parent / "migrations" / service
 
 
 class SqlRunner:
@@ -60,7 +50,7 @@ class SqlRunner:
             )
         self._service, self._run, self._log = service.service, run, log
         self._settings = service.migrations
-        self._folder = service.migrations.tool.folder or default_folder(service.service)
+        self._folder = service.migrations.tool.folder or files.usual_folder(services_folder(), service.service)
         self._place = place_of(service.service, service.migrations.database, secrets)
         self._engine = engine_of(self._place)
 
@@ -144,14 +134,9 @@ class SqlRunner:
         Check(self._service, TABLE).fits(jobs, [one.name for one in files.read(self._folder)], rows)
         left = [job for job in jobs if job.name not in rows or rows[job.name].state != State.DONE]
         wanted = [job for job in left if job.migration.phase is phase]
-        before = [job.name for job in left if job.migration.phase is Phase.EXPAND]
-        if wanted and before and phase is Phase.CONTRACT:
-            raise MigrationRefused(
-                f"the compatible half is not executed yet: {', '.join(before)}",
-                service=self._service,
-                part=wanted[0].name,
-                next_step="release first; contract only takes away what nothing needs any more",
-            )
+        if phase is Phase.CONTRACT:
+            before = [job.migration for job in left if job.migration.phase is Phase.EXPAND]
+            refuse_early_contract(self._service, [job.migration for job in wanted], before)
         return wanted
 
     def _planned(self, job: Job, done: int) -> Iterator[str]:

@@ -121,8 +121,7 @@ class SmokeOperator(BlueGreenOperator):
         release = plan_of(context)
         _unless_skipped(self.log, release, "smoke")
         self.unless_superseded(release)  # its tests would tell of the wrong version
-        entry = release.service.entry
-        credentials = connection_secrets(entry.connection) if entry.connection else None
+        credentials = release.service.entry.credentials(connection_secrets)
         return smoke(
             release.service,
             release.idle,

@@ -24,7 +24,7 @@ from bluegreen.release.migrate import (
     backfills_left,
     connect_to,
     execute,
-    lint_pending,
+    lint_these,
     pending_of,
     settings_of,
 )
@@ -87,11 +87,11 @@ def ready(ports: Ports, secrets: Secrets) -> Ready:
         return Ready(live, version, {})
     _soaked(ports, stamp)
     _nothing_older(ports, live.other, version)
-    if left := backfills_left(service, secrets, ports.log):
+    if left := [one.name for one in backfills_left(service, secrets)]:
         raise _refused(ports, f"backfills are not done: {', '.join(left)}", "a release does them; or mend their drift")
     ports.log("every backfill is done")
     _no_sessions(ports, secrets, live.other)
-    accepted = lint_pending(service, secrets, CONTRACT, ports.log)
+    accepted = lint_these(pending, service, secrets, CONTRACT, ports.log)
     checksums = {one.name: hashlib.sha256(one.sql.encode()).hexdigest() for one in pending}
     return Ready(live, version, checksums, tuple(one.as_json() for one in accepted))
 
@@ -182,9 +182,9 @@ def _no_sessions(ports: Ports, secrets: Secrets, old: Color) -> None:
     pattern = settings.contract.old_sessions
     if pattern is None:
         return
-    for database in dict.fromkeys(databases(ports.service).values()):
-        from bluegreen.migrations.pg_errors import told  # noqa: PLC0415 - the driver is an extra
+    from bluegreen.migrations.pg_errors import told  # noqa: PLC0415 - the driver is an extra
 
+    for database in dict.fromkeys(databases(ports.service).values()):
         with told("sessions", "asked who is connected"), connect_to(ports.service, database, secrets)() as connection:
             rows = connection.execute(_SESSIONS, [pattern.replace(COLOR, old)]).fetchall()
         if rows:

@@ -48,7 +48,7 @@ def _migrations(service: Service, secrets: Secrets) -> dict[str, Any]:
             "migrations": told["states"],
             "errors": told["errors"],
             "left_over": list(told["left_over"]),
-            "backfills_left": backfills_left(service, secrets, lambda _: None),
+            "backfills_left": [one.name for one in backfills_left(service, secrets)],
         }
     return {"migrations": {name: "pending" for phase in (Phase.EXPAND, Phase.CONTRACT) for name in _left(tool, phase)}}
 

@@ -41,14 +41,24 @@ def settings_of(service: Service) -> Migrations:
 
 def lint_pending(service: Service, secrets: Secrets, phase: Phase, log: Log) -> list[Finding]:
     """
-    Lint what would be executed now.
+    Lint what would be executed now; see ``lint_these``.
 
-    :returns: findings that somebody answers for
-    :raises MigrationRefused: there are others; names each, with the safe form. Nothing was touched
     :raises MigrationFailed: the database or the tool does not answer
     """
+    return lint_these(pending_of(service, secrets, phase, log), service, secrets, phase, log)
+
+
+def lint_these(
+    pending: Sequence[Migration], service: Service, secrets: Secrets, phase: Phase, log: Log
+) -> list[Finding]:
+    """
+    Lint what is to be executed.
+
+    :param pending: see ``pending_of``
+    :returns: findings that somebody answers for
+    :raises MigrationRefused: there are others; names each, with the safe form. Nothing was touched
+    """
     settings, tool = settings_of(service), _tool(service, secrets)
-    pending = pending_of(service, secrets, phase, log)
     before = _applied(tool, phase, pending)
     names = {name for one in pending for name in (one.name, PurePath(one.name).name)}
     accept = [one for one in settings.accept if one.file in names]
@@ -57,8 +67,11 @@ def lint_pending(service: Service, secrets: Secrets, phase: Phase, log: Log) -> 
     for one in found:
         log(str(one))
     refuse(found, service.service)
-    if phase is Phase.EXPAND:
-        _read_backfills(tool)
+    if phase is Phase.EXPAND and (files := _backfill_files(tool)):
+        from bluegreen.migrations import backfill_file  # noqa: PLC0415 - it parses SQL
+
+        for file in files:
+            backfill_file.read(file)
     return found
 
 
@@ -122,8 +135,7 @@ def backfill(
     :returns: rows, batches and drift of each, by name
     :raises MigrationFailed: out of time, the drift is not 0, or what the server says; a next try goes on
     """
-    settings, left = settings_of(service), backfills_left(service, secrets, log)
-    files = [one for one in backfills_of(service, secrets) if one.name in left]
+    settings, files = settings_of(service), backfills_left(service, secrets)
     if not files:
         return {}
     from bluegreen.migrations import backfill as filling  # noqa: PLC0415 - the driver is an extra
@@ -162,8 +174,7 @@ def backfills_of(service: Service, secrets: Secrets) -> list[Migration]:
 
     :raises MigrationRefused: they are for another database than PostgreSQL
     """
-    tool = _tool(service, secrets)
-    files = [one for one in tool.files() if one.phase is Phase.BACKFILL] if isinstance(tool, KeepsFiles) else []
+    files = _backfill_files(_tool(service, secrets))
     if files and settings_of(service).database.type != "postgresql":
         raise MigrationRefused(
             "backfills are for PostgreSQL only",
@@ -174,9 +185,9 @@ def backfills_of(service: Service, secrets: Secrets) -> list[Migration]:
     return files
 
 
-def backfills_left(service: Service, secrets: Secrets, log: Log) -> list[str]:  # noqa: ARG001 - as its neighbours
+def backfills_left(service: Service, secrets: Secrets) -> list[Migration]:
     """
-    Return the names of backfills that are not done.
+    Return the backfills that are not done, in their order.
 
     With a database a color each has its own note of them, but rows go from one to the other: done on one is done.
 
@@ -190,7 +201,7 @@ def backfills_left(service: Service, secrets: Secrets, log: Log) -> list[str]:  
     left = {one.name for one in files}
     for database in dict.fromkeys(databases(service).values()):
         left &= {one.name for one in backfill_state.pending(connect_to(service, database, secrets), files)}
-    return [one.name for one in files if one.name in left]
+    return [one for one in files if one.name in left]
 
 
 def old_version_works(plan: Plan, secrets: Secrets, log: Log) -> list[Any]:
@@ -219,12 +230,11 @@ def ask_live(service: Service, live: Color, version: str | None, secrets: Secret
     :param version: what it must run; None or empty where nobody knows
     :raises CheckFailed: it does not pass them
     """
-    credentials = secrets(service.entry.connection) if service.entry.connection else None
     if not version:
         health = service.health.model_copy(update={"version": None})
         service = service.model_copy(update={"health": health})
     log(f"{live}, which users are served by, is asked its smoke tests{f', as {version}' if version else ''}")
-    return list(smoke(service, live, version or "", credentials=credentials, log=log))
+    return list(smoke(service, live, version or "", credentials=service.entry.credentials(secrets), log=log))
 
 
 def caught_up(service: Service, secrets: Secrets, log: Log) -> dict[str, Any]:
@@ -278,13 +288,8 @@ def _applied(tool: Tool, phase: Phase, pending: Sequence[Migration]) -> list[Mig
     return [one for one in tool.files() if one.phase in phases and one.name not in names]
 
 
-def _read_backfills(tool: Tool) -> None:
-    files = [one for one in tool.files() if one.phase is Phase.BACKFILL] if isinstance(tool, KeepsFiles) else []
-    if files:
-        from bluegreen.migrations import backfill_file  # noqa: PLC0415 - it parses SQL
-
-        for one in files:
-            backfill_file.read(one)
+def _backfill_files(tool: Tool) -> list[Migration]:
+    return [one for one in tool.files() if one.phase is Phase.BACKFILL] if isinstance(tool, KeepsFiles) else []
 
 
 def on_database(service: Service, database: Database) -> Service:

@@ -27,7 +27,7 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
     """
 
     def prover(split: Split) -> Proof:
-        credentials = secrets(service.entry.connection) if service.entry.connection else None
+        credentials = service.entry.credentials(secrets)
         nodes = {node.name: node.entry for node in service.router.nodes}
         return prove(service.entry, nodes, split, credentials, cookie=service.router.client_cookie or STICKY_KEY)
 

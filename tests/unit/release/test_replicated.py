@@ -296,7 +296,7 @@ def test_what_was_filled_on_one_is_done_and_a_contract_runs_on_both(pair, releas
         migrate.backfill(pair.service(), pair.secrets, said.append)
         settle(pair.ports(), release, forward(pair, release))
         retire(pair.ports(), "not needed", "tests")
-        assert migrate.backfills_left(pair.service(), pair.secrets, said.append) == []
+        assert migrate.backfills_left(pair.service(), pair.secrets) == []
         with pair.blue.server.connect(pair.blue.name, autocommit=False) as holder:
             holder.execute("LOCK TABLE users")
             with pytest.raises(MigrationFailed, match="users"):
