@@ -1,5 +1,5 @@
 """
-The cut-over of a replicated database, and the way back: no write that was answered is lost in either direction.
+The cut-over of a replicated database, and the way back. A cut-over that runs to its end loses no write that was answered.
 
 Writers of the source wait (``replica_fence``), the target confirms the last write, sequences are set ahead, traffic is
 switched, the source is closed for good; then replication is turned round. The slot of the way back is opened before the
