@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from datetime import timedelta
 
 import pytest
 
@@ -16,12 +17,15 @@ pytestmark = [pytest.mark.haproxy, pytest.mark.nginx]
 
 
 @pytest.fixture
-def shop():
+def shop(monkeypatch):
+    # Which color answers is drawn, at 90/10 a hundred times and more: on a busy machine not in the time of a release.
+    monkeypatch.setattr("bluegreen.release.sessions.WITHIN", timedelta(minutes=2))
     with ExitStack() as stack:
 
         def start(blue, green="", kind="haproxy", **more):
             if reason := missing(blue.partition(":")[0]):
                 pytest.skip(reason)
+            more["release"] = {"lease": "12m"}
             words = stack.enter_context(stores(*([blue, green] if green else [blue])))
             return stack.enter_context(session_shop(kind, {"blue": words[0], "green": words[-1]}, **more))
 

@@ -290,9 +290,10 @@ def test_two_copies_of_a_watch_end_alike_and_harm_nothing():
         return await asyncio.gather(watch(ports, spec), watch(world.ports(), spec))
 
     ends = asyncio.run(both())
-    assert {end.says for end in ends} == {"unhealthy"}
+    # Who renews its lease after the other has put the traffic back finds that it is not there any more.
+    assert {"unhealthy"} <= {end.says for end in ends} <= {"unhealthy", "conflict"}
     # Each may have moved a node before the other: both, or one, say that they restored; none says anything else.
-    assert "restored" in {end.restored["outcome"] for end in ends} <= {"already", "restored"}
+    assert "restored" in {end.restored["outcome"] for end in ends if end.restored} <= {"already", "restored"}
     assert world.splits() == {"100/0"}
 
 
