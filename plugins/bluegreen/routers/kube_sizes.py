@@ -33,9 +33,9 @@ class Sizes:
 
     def pods_for(self, share: int) -> int | None:
         """Return how many pods make a share in per cent, 1 to 99; None where no number comes close."""
-        pods = max(1, round(share * self.live / (100 - share)))
-        close = self.live > 0 and abs(100 * pods / (self.live + pods) - share) <= CLOSE
-        return pods if close and pods <= self.full else None
+        pods = min(self.full, max(1, round(share * self.live / (100 - share))))
+        close = self.live > 0 and pods > 0 and abs(100 * pods / (self.live + pods) - share) <= CLOSE
+        return pods if close else None
 
     def need(self, service: str, node: str, split: Split, color: Color) -> int:
         """
