@@ -20,7 +20,8 @@ TERMINATING = (
 )
 FAILED_TEST = {
     "message": "the server rejected our request due to an error in our request",
-    "details": {"causes": [{"reason": "UnexpectedServerResponse", "message": "testing value /spec/x failed"}]},
+    "reason": "Invalid",
+    "details": {},
 }
 
 
@@ -42,8 +43,8 @@ def body(**fields: Any) -> str:
         (404, body(message="the server could not find the requested resource"), "missing", "the cluster knows no services",
          "custom resource definitions"),
         (409, body(message="the object has been modified"), "conflict", "409 the object has been modified", "read again"),
-        (422, body(**FAILED_TEST), "conflict", "testing value /spec/x failed", "read again"),
-        (422, body(message="Invalid value: 70000", reason="Invalid"), "refused", "Invalid value: 70000", "mend"),
+        (422, body(**FAILED_TEST), "conflict", "it is not as it was read", "read again"),
+        (422, body(message="Invalid value: 70000", reason="Invalid", details={"kind": "Service"}), "refused", "Invalid value: 70000", "mend"),
         (410, body(message="too old resource version"), "expired", "too old", "read again"),
         (429, body(message="too many requests"), "unreachable", "429", "try again"),
         (500, "etcdserver: request timed out", "unreachable", "etcdserver: request timed out", "try again"),
