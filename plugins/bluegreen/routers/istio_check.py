@@ -38,7 +38,7 @@ class IstioCheck(ObjectCheck):
     def rights(self) -> Sequence[Right]:
         """Everything that the router asks of the API server."""
         router = self.member.router
-        own = Right(("get", "patch", "watch"), VIRTUAL_SERVICES, names=(router.virtual_service,))
+        own = Right(("get", "patch"), VIRTUAL_SERVICES, names=(router.virtual_service,))
         services = tuple(dict.fromkeys(self.member.service_of(color) for color in Color))
         if len(services) == 2:
             return own, Right(("list",), ENDPOINT_SLICES), Right(("get",), SERVICES, names=services, check=True)

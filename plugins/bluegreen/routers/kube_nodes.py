@@ -35,7 +35,7 @@ from bluegreen.routers.nodes import NodesRouter, Version, Write
 STAMP = "bluegreen.dev/stamp"
 SWAP_WITHIN = timedelta(seconds=5)
 """How long a write is tried again while others write the rest of the object, as its controllers do."""
-BACK_WITHIN = timedelta(seconds=2)
+BACK_WITHIN = timedelta(seconds=5)
 """How long a way back looks whether a node has it in force before it goes on to the next one."""
 
 _ERRORS: Mapping[str, type[RouterError]] = {

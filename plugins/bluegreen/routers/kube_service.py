@@ -201,20 +201,26 @@ class ServiceNode(ObjectNode):
         with self.errors():
             found = self.cluster.get(self.kind, self.target)
             moving = node.stamp if node.stamp and node.stamp.phase.transitional else None
-            color = self._scaled(found, moving.back_to if moving else None)
-            self._sizes_for(found, color).need(self.service, self.name, to, color)
+            color, sizes = self._scaled(found, to, moving.back_to if moving else None)
+            sizes.need(self.service, self.name, to, color)
 
-    def _scaled(self, found: Json, back_to: Color | None) -> Color:
-        """Return which color is scaled to its share: never the one that the traffic would go back to."""
-        if back_to:
-            return back_to.other
-        if scaled := self.fields(found).get("scaled"):
-            return Color(scaled)
-        return Color.BLUE if self.selected(found) == self.router.values[Color.GREEN] else Color.GREEN
+    def _scaled(self, found: Json, to: Split, back_to: Color | None) -> tuple[Color, Sizes]:
+        """
+        Return which color is scaled to its share, and of what: never the one that the traffic would go back to.
 
-    def _sizes_for(self, found: Json, color: Color) -> Sizes:
+        :param back_to: that one
+        """
+        fields, at = self.fields(found), self.selected(found)
+        colors = {value: color for color, value in self.router.values.items()}
+        if at in colors:
+            # It is the one without traffic; the other one only to undo a full switch.
+            may = [colors[at].other, *([colors[at]] if back_to is colors[at].other else [])]
+        else:
+            may = [Color(fields["scaled"])] if "scaled" in fields else sorted(Color, key=to.share)
         scales = cast("Scales", self.scales)
-        return Sizes(scales.pods(color.other), scales.full(color, self.sizes_of(found)))
+        choices = [(color, Sizes(scales.pods(color.other), scales.full(color, self.sizes_of(found)))) for color in may]
+        made = (one for one in choices if one[1].pods_for(to.share(one[0])) is not None)
+        return next(made, choices[0])
 
     def _making(self, found: Json, write: Write) -> Making | None:
         """Return how many pods the split needs of the color that is scaled; None where the selector alone does it."""
@@ -222,10 +228,8 @@ class ServiceNode(ObjectNode):
         if stamp is None:  # an undo to what was there before we came
             return None
         if split.whole is None:
-            color = self._scaled(found, stamp.back_to)
-            sizes = self._sizes_for(found, color)
-            pods = sizes.need(self.service, self.name, split, color)
-            return Making(color, pods, scales.pods(color), sizes.full)
+            color, sizes = self._scaled(found, split, stamp.back_to)
+            return Making(color, sizes.need(self.service, self.name, split, color), scales.pods(color), sizes.full)
         full, now = scales.full(split.whole, self.sizes_of(found)), scales.pods(split.whole)
         # A way back is one write. So is what serves in full already.
         return None if stamp.phase.way_back or now >= full else Making(split.whole, full, now, full)
