@@ -135,6 +135,7 @@ PROGRAMS = {
         Program("etcd", _ETCD, "", "plane"),
         Program("kwok", _KWOK, "cmd/kwok", "plane"),
         Program("kube-controller-manager", KUBERNETES, "cmd/kube-controller-manager", "plane"),
+        Program("kube-scheduler", KUBERNETES, "cmd/kube-scheduler", "plane"),
         Program("kubelet", KUBERNETES, "cmd/kubelet", "node"),
         Program("kube-proxy", KUBERNETES, "cmd/kube-proxy", "node"),
         Program("containerd", _CONTAINERD, "cmd/containerd", "node"),
