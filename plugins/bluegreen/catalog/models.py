@@ -1,8 +1,8 @@
 """
 What a service file may say, as frozen models. Unknown keys are refused.
 
-A new kind of router is one model here (of a deployer in ``deploys.py``, of evidence or rule in ``evidence.py``), in the
-union beside its siblings, one module in its room and a line in that room's registry.
+A new kind of router is one model here (of Kubernetes in ``kube.py``, of a deployer in ``deploys.py``, of evidence or rule
+in ``evidence.py``), in the union beside its siblings, one module in its room and a line in that room's registry.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
+from bluegreen.catalog.kube import GatewayApiRouter, IstioRouter, KubeServiceRouter
 from bluegreen.catalog.migrations import Migrations
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.catalog.sessions import Sessions, State
@@ -172,7 +173,9 @@ class NginxRouter(Section):
         return self.sticky.cookie if self.sticky else None
 
 
-Router = Annotated[HAProxyRouter | NginxRouter, Field(discriminator="type")]
+Router = Annotated[
+    HAProxyRouter | NginxRouter | KubeServiceRouter | IstioRouter | GatewayApiRouter, Field(discriminator="type")
+]
 
 
 class Health(Section):

@@ -23,6 +23,7 @@ class Limits:
     :param renew: whether a lease may be renewed every few seconds
     :param follow_within: longest time until every client follows a shift
     :param sticky: clients are kept on a color, so that shares cannot be proven by fresh requests
+    :param share_by: ``pods``: a share is made of a color's servers, which it has fewer of until the full switch
     """
 
     finest_step: int = 1
@@ -30,6 +31,7 @@ class Limits:
     renew: bool = True
     follow_within: timedelta = timedelta()
     sticky: bool = False
+    share_by: Literal["weight", "pods"] = "weight"
 
 
 @dataclass(frozen=True)
