@@ -1,0 +1,165 @@
+"""What can go wrong between us and an API server, as one error with a kind; routers and deployers make theirs of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Trouble = Literal["unreachable", "forbidden", "missing", "conflict", "refused", "expired"]
+RULE = re.compile(r'User "(?P<who>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
+
+
+class ClusterTrouble(Exception):
+    """
+    Why an API server did not do it.
+
+    :param kind: ``unreachable`` (no connection, 429, 5xx, no answer in time: asking again may help), ``forbidden``
+        (401, or 403 for want of a rule), ``missing`` (404), ``conflict`` (409, or a JSON patch whose ``test`` failed:
+        somebody else wrote), ``refused`` (the object is not valid, a quota, a namespace that is going), ``expired``
+        (410: what a watch wanted to go on from is not kept any more)
+    :param fact: what was found
+    :param mend: what to do
+    """
+
+    def __init__(self, kind: Trouble, fact: str, mend: str) -> None:
+        self.kind, self.fact, self.mend = kind, fact, mend
+        super().__init__(fact)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    What was asked of an API server, for the sentence when it fails.
+
+    :param verb: as in RBAC: get, list, watch, create, patch, delete
+    :param resource: as in RBAC: ``services``, ``deployments/scale``
+    :param group: API group, empty for the core's
+    :param name: the object, empty for all
+    :param namespace: empty for cluster-wide
+    :param access: how the cluster is logged in to
+    """
+
+    verb: str
+    resource: str
+    group: str
+    name: str
+    namespace: str
+    access: str
+
+    @property
+    def what(self) -> str:
+        """``patch services/shop in namespace eu``."""
+        name = f"/{self.name}" if self.name else ""
+        return f"{self.verb} {self.resource}{name}" + (f" in namespace {self.namespace}" if self.namespace else "")
+
+    @property
+    def rule(self) -> str:
+        """The RBAC rule that allows it."""
+        return f'{{apiGroups: ["{self.group}"], resources: ["{self.resource}"], verbs: ["{self.verb}"]}}'
+
+
+@contextmanager
+def told(asked: Asked) -> Iterator[None]:
+    """
+    Turn what the client raises into one ``ClusterTrouble``.
+
+    :raises ClusterTrouble: it failed
+    """
+    from kubernetes.client import ApiException  # noqa: PLC0415 - an extra; who is here has it
+    from urllib3.exceptions import HTTPError, SSLError  # noqa: PLC0415 - comes with it
+
+    try:
+        yield
+    except ApiException as error:
+        raise (answered(error.status, error.body, asked) if error.status else _tls(error.reason, asked)) from error
+    except SSLError as error:
+        raise _tls(str(error), asked) from error
+    except (HTTPError, OSError) as error:
+        mend = f"see whether this host reaches the API server ({asked.access})"
+        raise ClusterTrouble("unreachable", f"cannot {asked.what}: {_short(error)}", mend) from error
+
+
+def answered(status: int, body: Any, asked: Asked) -> ClusterTrouble:
+    """
+    Say what an answer that is no success means.
+
+    :param status: HTTP status
+    :param body: the ``Status`` object as text, if it is one
+    """
+    said = _status(body)
+    message, causes = said.get("message", ""), (said.get("details") or {}).get("causes") or []
+    more = "; ".join(cause.get("message", "") for cause in causes if cause.get("message", "") not in message)
+    fact = f"cannot {asked.what}: {status} {' '.join(f'{message} ({more})'.split()) if more else message}".rstrip()
+    if status == 401:
+        mend = f"renew the login: its token is expired or revoked ({asked.access})"
+        return ClusterTrouble("forbidden", f"cannot {asked.what}: 401, the login is not accepted", mend)
+    if status == 403 and (found := RULE.search(message)):
+        fact = f"{found['who']} may not {asked.what}"
+        return ClusterTrouble("forbidden", fact, f"add the rule {asked.rule} to its Role; see include/kubernetes")
+    if status == 404:
+        return ClusterTrouble("missing", *_missing(asked, named=bool((said.get("details") or {}).get("name"))))
+    kind = _kind(status, causes)
+    return ClusterTrouble(kind, fact, _MENDS.get(kind) or _mend_refused(message))
+
+
+_MENDS: Mapping[Trouble, str] = {
+    "conflict": "read again: somebody else wrote it",
+    "expired": "read again",
+    "unreachable": "try again; see the API server's own state",
+}
+
+
+def _kind(status: int, causes: Sequence[Mapping[str, Any]]) -> Trouble:
+    if status == 409 or (status == 422 and _patch_failed(causes)):
+        return "conflict"
+    if status == 410:
+        return "expired"
+    return "unreachable" if status == 429 or status >= 500 else "refused"
+
+
+def _status(body: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(body or "{}")
+    except (ValueError, TypeError):
+        return {"message": " ".join(str(body).split())[:200]}
+    return found if isinstance(found, dict) else {}
+
+
+def _patch_failed(causes: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a JSON patch did not fit: its ``test`` failed, or what it replaces is not there any more."""
+    return any(cause.get("reason") == "UnexpectedServerResponse" for cause in causes)
+
+
+def _missing(asked: Asked, *, named: bool) -> tuple[str, str]:
+    if named:
+        return f"there is no {asked.what.partition(' ')[2]}", "make it, or name it as the cluster does"
+    kind = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
+    return f"the cluster knows no {kind}", "install its custom resource definitions, or use another kind"
+
+
+def _mend_refused(message: str) -> str:
+    if "exceeded quota" in message:
+        return "give the namespace more quota, or ask for less"
+    if "being terminated" in message:
+        return "the namespace is being deleted: name another one, or wait and make it anew"
+    return "mend what it names"
+
+
+def _tls(reason: Any, asked: Asked) -> ClusterTrouble:
+    fact = f"cannot {asked.what}: TLS: {' '.join(str(reason).split())[:200]}"
+    return ClusterTrouble("refused", fact, f"see the certificate authority and server name of {asked.access}")
+
+
+def _short(error: BaseException) -> str:
+    """The last and plainest cause; urllib3 wraps its own objects' addresses in memory around it."""
+    while error.__cause__ or error.__context__:
+        inner = error.__cause__ or error.__context__
+        if inner is None or not str(inner):
+            break
+        error = inner
+    text = re.sub(r"<[^>]* object at 0x[0-9a-f]+>:? ?|HTTPS?ConnectionPool\([^)]*\): ?", "", str(error))
+    return " ".join(text.split())[:200] or type(error).__name__
