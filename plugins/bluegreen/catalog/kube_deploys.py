@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bluegreen.catalog.deploys import Argv, RoleName, no_web
 from bluegreen.catalog.durations import Duration
-from bluegreen.catalog.kube import Cluster, KubeName
+from bluegreen.catalog.kube import ClusterPlace, ObjectName, both_colors
 from bluegreen.catalog.section import ConnectionId, Section
 from bluegreen.core.colors import Color
 
@@ -19,21 +19,13 @@ ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
 SET_KEY = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 
 
-def _one_each(names: dict[Color, str]) -> dict[Color, str]:
-    if set(names) != set(Color):
-        raise ValueError("it needs both colors, blue and green")
-    if len(set(names.values())) != 2:
-        raise ValueError("blue and green need objects of their own")
-    return names
-
-
 def _of_a_version(text: str) -> str:
     if VERSION not in text and "${VERSION}" not in text:
         raise ValueError(f"it does not say {VERSION}: every release would deploy the same")
     return text
 
 
-OneEach = Annotated[dict[Color, KubeName], AfterValidator(_one_each)]
+OneEach = Annotated[dict[Color, ObjectName], AfterValidator(both_colors)]
 Env = dict[Annotated[str, Field(pattern=ENV_NAME)], str]
 
 
@@ -57,7 +49,7 @@ class KubeRole(Section):
 class KubeColors(Section):
     """What every deployer to Kubernetes has: a Deployment a color, and the parts that run on one color only."""
 
-    cluster: Cluster = Cluster()
+    cluster: ClusterPlace = Field(description="where the objects are")
     deployments: OneEach = Field(description="the Deployment of each color that answers its requests")
     replicas: int | None = Field(
         None, ge=1, description="pods that the new color has at least; never fewer than the live one has"
@@ -86,9 +78,9 @@ class KubeDeploy(KubeColors):
     image: Annotated[str, AfterValidator(_of_a_version)] | None = Field(
         None, description="set on a Deployment that is there", examples=["registry.example/shop:$VERSION"]
     )
-    container: KubeName | None = Field(None, description="whose image and env are set; by default the only one")
+    container: ObjectName | None = Field(None, description="whose image and env are set; by default the only one")
     env: Env = Field(default_factory=dict, description="set with the image; no secrets here: they stay in a Secret")
-    config: tuple[KubeName, ...] = Field(
+    config: tuple[ObjectName, ...] = Field(
         (), description="ConfigMaps that the pods read; a hash of them is noted with each release"
     )
     manifests: tuple[Path, ...] = Field(

@@ -18,6 +18,7 @@ from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
+from bluegreen.catalog.kube_deploys import HelmDeploy, KubeDeploy
 from bluegreen.catalog.migrations import Migrations
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.catalog.sessions import Sessions, State
@@ -186,7 +187,7 @@ class Health(Section):
     timeout: Duration = Field(_seconds(2))
 
 
-Deploy = Annotated[CommandDeploy | SshDeploy, Field(discriminator="type")]
+Deploy = Annotated[CommandDeploy | SshDeploy | KubeDeploy | HelmDeploy, Field(discriminator="type")]
 
 
 class Prewarm(Section):
