@@ -98,13 +98,13 @@ def former_of(found: Json) -> str:
     """Return what a Deployment is now, as its annotation has it while a deploy is not done."""
     spec = {key: value for key, value in found["spec"].items() if key != "replicas"}
     labels = found["metadata"].get("labels") or {}
-    notes = {key: value for key, value in (found["metadata"].get("annotations") or {}).items() if not _not_ours(key)}
+    notes = {key: value for key, value in (found["metadata"].get("annotations") or {}).items() if not _of_controllers(key)}
     former = {"replicas": found["spec"].get("replicas", 1), "spec": spec, "labels": labels, "annotations": notes}
     text = json.dumps(former, separators=(",", ":"))
     return text if len(text) < TOO_LONG else ""
 
 
-def _not_ours(key: str) -> bool:
+def _of_controllers(key: str) -> bool:
     return "kubernetes.io/" in key or key.startswith("bluegreen.dev/")
 
 
