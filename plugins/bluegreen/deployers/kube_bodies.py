@@ -98,7 +98,9 @@ def former_of(found: Json) -> str:
     """Return what a Deployment is now, as its annotation has it while a deploy is not done."""
     spec = {key: value for key, value in found["spec"].items() if key != "replicas"}
     labels = found["metadata"].get("labels") or {}
-    notes = {key: value for key, value in (found["metadata"].get("annotations") or {}).items() if not _of_controllers(key)}
+    notes = {
+        key: value for key, value in (found["metadata"].get("annotations") or {}).items() if not _of_controllers(key)
+    }
     former = {"replicas": found["spec"].get("replicas", 1), "spec": spec, "labels": labels, "annotations": notes}
     text = json.dumps(former, separators=(",", ":"))
     return text if len(text) < TOO_LONG else ""

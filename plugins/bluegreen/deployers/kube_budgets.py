@@ -14,7 +14,8 @@ def in_the_way(objects: Objects, color: Color, found: Json, live: Json | None, p
     """
     Yield each budget that would be broken without a color's pods, with the numbers.
 
-    One that the other color has no part in protects nobody who is served: the color has no traffic.
+    One that the other color has no part in protects nobody who is served: the color has no traffic. One that says what
+    may be missing, or a percentage, follows the number of pods that there are, and so is never broken by a scaling.
 
     :param found: the color's Deployment
     :param live: the other color's
@@ -24,11 +25,11 @@ def in_the_way(objects: Objects, color: Color, found: Json, live: Json | None, p
     if live is None or not pods:
         return
     for budget in objects.all(DISRUPTION_BUDGETS, color):
-        chosen, status = budget["spec"].get("selector"), budget.get("status") or {}
+        chosen, wanted = budget["spec"].get("selector"), budget["spec"].get("minAvailable")
         if chosen is None or not all(_chooses(chosen, _labels(one)) for one in (found, live)):
             continue
-        left, wanted = status.get("currentHealthy", 0) - pods, status.get("desiredHealthy", 0)
-        if left < wanted:
+        left = (budget.get("status") or {}).get("currentHealthy", 0) - pods
+        if isinstance(wanted, int) and left < wanted:
             yield budget["metadata"]["name"], f"{wanted} healthy pods are wanted, {left} would be left"
 
 

@@ -18,7 +18,7 @@ from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, PODS, Cluster, 
 from bluegreen.clusters.waits import Seen
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
-from bluegreen.core.errors import BlueGreenError, DeployError, DeployFenced
+from bluegreen.core.errors import BlueGreenError, DeployError
 from bluegreen.core.ports import Deployed
 from bluegreen.deployers import kube_diagnosis
 from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, TargetsDeployer
@@ -215,8 +215,3 @@ class KubeColorsDeployer(TargetsDeployer):
             part=color,
             next_step="no traffic was moved; see who deletes it, then start a new release",
         )
-
-
-def is_fenced(error: BaseException) -> bool:
-    """Tell whether a deploy failed because a newer claim has the color: then nothing is given back."""
-    return isinstance(error, DeployFenced)

@@ -179,5 +179,3 @@ def starting(kind: Kind, found: Json, size: int | None) -> list[Json]:
 
 def _jobs(found: Json | None) -> list[str]:
     return [one["name"] for one in ((found or {}).get("status") or {}).get("active") or []]
-
-
