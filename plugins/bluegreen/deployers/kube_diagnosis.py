@@ -9,7 +9,7 @@ from bluegreen.clusters.objects import Cluster, Json
 from bluegreen.core.masks import masked
 from bluegreen.deployers.kube_facts import KubeFacts, gathered, unplaced, when
 from bluegreen.deployers.kube_resources import asked_by, lines_of_nodes
-from bluegreen.deployers.kube_rollout import condition, ready, rollout
+from bluegreen.deployers.kube_rollout import condition, container_statuses, ready, rollout
 
 LONGEST = 240
 """Characters of a line."""
@@ -80,12 +80,7 @@ def _state(pod: Json) -> str:
     words += [str(status.get("phase", "Unknown")), f"on {pod['spec'].get('nodeName') or 'no node'}"]
     if why := unplaced(pod) or status.get("message"):
         words.append(str(why))
-    return ", ".join(words) + "".join(f"; {one['name']}: {_container(one)}" for one in _containers(pod))
-
-
-def _containers(pod: Mapping[str, Any]) -> list[Json]:
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return ", ".join(words) + "".join(f"; {one['name']}: {_container(one)}" for one in container_statuses(pod))
 
 
 def _container(one: Json) -> str:
@@ -130,7 +125,7 @@ def _symptoms(facts: KubeFacts) -> Iterator[tuple[str, str]]:
     if failure and "quota" in str(failure.get("message")):
         yield "quota exceeded", f"{kubectl} describe quota"
     elif failure:
-        yield "no pod can be made", f"{kubectl} describe replicaset -l app.kubernetes.io/name={facts.name}"
+        yield "no pod can be made", f"{kubectl} get events --field-selector reason=FailedCreate"
     for pod in facts.pods:
         yield from _symptoms_of(pod, kubectl, facts.name)
 
@@ -139,7 +134,7 @@ def _symptoms_of(pod: Json, kubectl: str, deployment: str) -> Iterator[tuple[str
     name = pod["metadata"]["name"]
     if unplaced(pod):
         yield "no node has room for a pod", f"{kubectl} describe pod {name}; kubectl describe nodes"
-    for one in _containers(pod):
+    for one in container_statuses(pod):
         state, last = one.get("state") or {}, one.get("lastState") or {}
         reasons = [((found or {}).get("reason") or "") for found in (*state.values(), *last.values())]
         for reason in reasons:

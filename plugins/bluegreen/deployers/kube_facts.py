@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bluegreen.clusters.objects import DEPLOYMENTS, EVENTS, NODES, PODS, REPLICA_SETS, Cluster, Json, Kind
 from bluegreen.clusters.trouble import ClusterTrouble
-from bluegreen.deployers.kube_rollout import condition, selector
+from bluegreen.deployers.kube_rollout import condition, container_statuses, selector
 
 T = TypeVar("T")
 LOG_LINES = 15
@@ -83,12 +83,10 @@ def crashed(pods: Iterable[Json]) -> list[tuple[str, str, bool]]:
     """Return pod and container of each that ended badly, and whether it has been started again since."""
     found = []
     for pod in pods:
-        status = pod.get("status") or {}
-        for one in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        for one in container_statuses(pod):
             now, last = ((one.get(key) or {}).get("terminated") for key in ("state", "lastState"))
-            if ended := now or last:
-                if ended.get("exitCode", 0):
-                    found.append((pod["metadata"]["name"], one["name"], now is None))
+            if (ended := now or last) and ended.get("exitCode", 0):
+                found.append((pod["metadata"]["name"], one["name"], now is None))
     return found
 
 

@@ -65,7 +65,7 @@ def ready(pod: Mapping[str, Any]) -> bool:
 
 def hopeless(pod: Mapping[str, Any]) -> str:
     """Say why a pod will not come up however long it is waited for; empty while it may."""
-    for one in _statuses(pod):
+    for one in container_statuses(pod):
         waiting = (one.get("state") or {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         if reason in ("InvalidImageName", "ErrImageNeverPull") or (
