@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -19,6 +19,18 @@ SSH_ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[1-9]\d{0,4})?$"
 SshAddress = Annotated[str, Field(pattern=SSH_ADDRESS, examples=["10.0.1.11"])]
 RoleName = Annotated[str, Field(pattern=ROLE_NAME, examples=["worker", "cron"])]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+RoleKind = TypeVar("RoleKind")
+
+
+def no_web(roles: dict[str, RoleKind]) -> dict[str, RoleKind]:
+    """
+    Return roles, of any kind of deployer, among which what serves has no place.
+
+    :raises ValueError: it has
+    """
+    if "web" in roles:
+        raise ValueError("web serves on both colors and starts at deploy, so it is no role here: leave it out")
+    return roles
 
 
 class Role(Section):
@@ -46,9 +58,7 @@ class DeployCommands(Section):
     @field_validator("roles")
     @classmethod
     def _no_web(cls, roles: dict[str, Role]) -> dict[str, Role]:
-        if "web" in roles:
-            raise ValueError("web serves on both colors and starts at deploy, so it is no role here: leave it out")
-        return roles
+        return no_web(roles)
 
 
 class CommandDeploy(DeployCommands):

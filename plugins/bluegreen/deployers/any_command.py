@@ -15,11 +15,11 @@ from bluegreen.deployers import health_wait
 from bluegreen.deployers.child import Child
 from bluegreen.deployers.environment import inherited
 from bluegreen.deployers.fence import Fence
-from bluegreen.deployers.health_wait import Log, TargetsDeployer
+from bluegreen.deployers.health_wait import CommandsDeployer, Log
 from bluegreen.deployers.role_moves import ROLE_WAIT, Verb, each_role, role_error, role_moves
 
 
-class CommandDeployer(TargetsDeployer):
+class CommandDeployer(CommandsDeployer):
     """Runs the catalog's commands, with ``deploy.type: command``; see ``core.ports.Deployer``."""
 
     @property

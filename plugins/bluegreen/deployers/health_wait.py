@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import cast
 
 from bluegreen.catalog.deploys import DeployCommands
 from bluegreen.catalog.models import Service
@@ -29,7 +30,7 @@ class TargetsDeployer:
     A deployer whose service answers health questions.
 
     :param service: the service, with its ``deploy`` section
-    :param secrets: where the commands' passwords come from; asked when a command starts
+    :param secrets: where logins and passwords come from; asked when they are needed
     :param log: gets each line of output as it comes, secrets masked
     :param fence_wait: how long an older deploy to the same color is waited for; by default ``fence.patience``
     """
@@ -39,44 +40,14 @@ class TargetsDeployer:
     ) -> None:
         self._service, self._secrets, self._log = service, secrets, log
         self._wait = patience(service) if fence_wait is None else fence_wait
-        self._commands: DeployCommands = service.deploy
 
     def status(self, color: Color) -> Deployed:
         """Ask the targets what runs on a color."""
         return deployed(self._service, color)
 
     def diagnose(self, color: Color) -> str:
-        """Return each target's health answer, and what the diagnose command prints within 30 s; raises nothing."""
-        lines: list[str] = []
-
-        def keep(line: str) -> None:
-            lines.extend([line] if len(lines) < LONGEST_DIAGNOSIS else [])
-
-        try:
-            lines += [str(target) for target in self._ask(self._service.colors[color].targets)]
-            if self._commands.diagnose:
-                self._look(self._commands.diagnose, color, keep)
-        except BlueGreenError as error:
-            lines.append(f"diagnose: {error.fact.partition(';')[0]}")
-        return "\n".join(lines)
-
-    def _look(self, argv: tuple[str, ...], color: Color, say: Log) -> None:
-        """Run the diagnose command wherever the color is."""
+        """Return what a person wants to see first when the color is broken; raises nothing."""
         raise NotImplementedError
-
-    def _passwords(self) -> dict[str, str]:
-        return {name: self._secrets(connection).password for name, connection in self._commands.secrets.items()}
-
-    def _words(self, color: Color, version: str = "", epoch: int | None = None, release: str = "") -> dict[str, str]:
-        """Return what a command is told; no password may have such a name."""
-        return {
-            "SERVICE": self._service.service,
-            "COLOR": str(color),
-            "TARGETS": " ".join(self._service.colors[color].targets),
-            "VERSION": version,
-            "EPOCH": "" if epoch is None else str(epoch),
-            "RELEASE": release,
-        }
 
     def _ask(self, targets: Sequence[str]) -> list[TargetHealth]:
         return ask_targets(targets, self._service.health, self._service.entry.ca_file)
@@ -92,7 +63,7 @@ class TargetsDeployer:
         :raises DeployError: they are not in time; with their answers and a diagnosis
         """
         found: list[TargetHealth] = []
-        deadline = Deadline(self._commands.ready_within)
+        deadline = Deadline(self._service.deploy.ready_within)
         for attempt in deadline.tries():
             found = self._ask(targets)
             if self._up(found, version):
@@ -100,17 +71,60 @@ class TargetsDeployer:
             if attempt % 10 == 0:
                 states = "; ".join(str(target) for target in found)
                 self._log(f"waiting for {color} at {version}, {deadline.left:.0f} s left: {states}")
-        raise self._not_up(color, version, found)
+        raise self._not_up(color, self._late(version), found)
 
-    def _not_up(self, color: Color, version: str, found: Sequence[TargetHealth]) -> DeployError:
+    def _late(self, version: str) -> str:
+        return f"not healthy at {version} within {self._service.deploy.ready_within.total_seconds():g} s"
+
+    def _not_up(self, color: Color, why: str, found: Sequence[TargetHealth]) -> DeployError:
         diagnosis = self.diagnose(color)
         self._log(f"{self._service.service}: {color}: diagnosis:\n{diagnosis}")
-        states = "\n  ".join(str(target) for target in found)
+        states = "".join(f"\n  {target}" for target in found)
         last = "\n  ".join(diagnosis.splitlines()[-TAIL:])
         return DeployError(
-            f"not healthy at {version} within {self._commands.ready_within.total_seconds():g} s:\n  {states}\n"
-            f"diagnosis:\n  {last}\n",
+            f"{why}:{states}\ndiagnosis:\n  {last}\n",
             service=self._service.service,
             part=color,
             next_step="no traffic was moved; mend the version and start a new release",
         )
+
+
+class CommandsDeployer(TargetsDeployer):
+    """A deployer that runs the service file's commands."""
+
+    @property
+    def _plan(self) -> DeployCommands:
+        return cast("DeployCommands", self._service.deploy)
+
+    def diagnose(self, color: Color) -> str:
+        """Return each target's health answer, and what the diagnose command prints within 30 s; raises nothing."""
+        lines: list[str] = []
+
+        def keep(line: str) -> None:
+            lines.extend([line] if len(lines) < LONGEST_DIAGNOSIS else [])
+
+        try:
+            lines += [str(target) for target in self._ask(self._service.colors[color].targets)]
+            if self._plan.diagnose:
+                self._look(self._plan.diagnose, color, keep)
+        except BlueGreenError as error:
+            lines.append(f"diagnose: {error.fact.partition(';')[0]}")
+        return "\n".join(lines)
+
+    def _look(self, argv: tuple[str, ...], color: Color, say: Log) -> None:
+        """Run the diagnose command wherever the color is."""
+        raise NotImplementedError
+
+    def _passwords(self) -> dict[str, str]:
+        return {name: self._secrets(connection).password for name, connection in self._plan.secrets.items()}
+
+    def _words(self, color: Color, version: str = "", epoch: int | None = None, release: str = "") -> dict[str, str]:
+        """Return what a command is told; no password may have such a name."""
+        return {
+            "SERVICE": self._service.service,
+            "COLOR": str(color),
+            "TARGETS": " ".join(self._service.colors[color].targets),
+            "VERSION": version,
+            "EPOCH": "" if epoch is None else str(epoch),
+            "RELEASE": release,
+        }

@@ -21,7 +21,7 @@ from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.core.ports import Credentials, Deployed
 from bluegreen.deployers import health_wait
 from bluegreen.deployers.far_host import Command, FarHost, Step, each
-from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, Log, TargetsDeployer
+from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, CommandsDeployer, Log
 from bluegreen.deployers.role_moves import ROLE_WAIT, Verb, each_role, role_error, role_moves
 from bluegreen.deployers.upload import Source
 from bluegreen.hosts import background
@@ -34,7 +34,7 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:@-]*")
 """What may stand in a path or an argument, which may be the text of a shell."""
 
 
-class SshDeployer(TargetsDeployer):
+class SshDeployer(CommandsDeployer):
     """Deploys to hosts behind SSH, with ``deploy.type: ssh``; see ``core.ports.Deployer``."""
 
     @property

@@ -1,0 +1,217 @@
+"""
+A color as a Deployment: what every deployer to Kubernetes knows of it, however a version gets onto it.
+
+Sizes: the new color has at least the pods of the live one before the switch; an autoscaler's own number is never
+lowered. ``retire`` scales to 0 where no disruption budget of both colors forbids it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cached_property
+from typing import cast
+
+from bluegreen.catalog.kube_deploys import HelmDeploy, KubeDeploy
+from bluegreen.checks.health import TargetHealth, summed
+from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, PODS, Cluster, Json
+from bluegreen.clusters.waits import Seen
+from bluegreen.core.colors import Color
+from bluegreen.core.deadlines import Deadline
+from bluegreen.core.errors import BlueGreenError, DeployError
+from bluegreen.core.ports import Deployed
+from bluegreen.deployers import kube_diagnosis
+from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, TargetsDeployer
+from bluegreen.deployers.kube_bodies import size_before
+from bluegreen.deployers.kube_budgets import in_the_way
+from bluegreen.deployers.kube_marks import VERSION_LABEL, Claim
+from bluegreen.deployers.kube_objects import Objects
+from bluegreen.deployers.kube_roles import Roles, stopping
+from bluegreen.deployers.kube_rollout import Rollout, condition, hopeless, ready, rollout, selector
+
+LOOK_EVERY = timedelta(seconds=10)
+"""How long a rollout is watched before its pods are looked at, and it is said what it waits for."""
+
+
+class KubeColorsDeployer(TargetsDeployer):
+    """What deployers to Kubernetes share; see ``core.ports.Deployer`` and ``RunsRoles``."""
+
+    @property
+    def _plan(self) -> KubeDeploy | HelmDeploy:
+        return cast("KubeDeploy | HelmDeploy", self._service.deploy)
+
+    @cached_property
+    def _objects(self) -> Objects:
+        # Not before it is needed: on a triggerer's loop no login can be waited for.
+        cluster = Cluster.of(self._plan.cluster, self._secrets)
+        return Objects(cluster, self._service.service, self._plan.timeout)
+
+    def status(self, color: Color) -> Deployed:
+        """
+        Return the ready pods of those that are wanted, and the version that the targets report, or the pods bear.
+
+        :raises DeployError: the API server does not tell
+        """
+        found = self._found(color)
+        if found is None:
+            return Deployed(None, 0, 0)
+        up = [pod for pod in self._pods(color, found) if ready(pod)]
+        wanted = found["spec"].get("replicas", 1) or size_before(found)
+        return Deployed(self._version(color, up) if up else None, len(up), wanted)
+
+    def diagnose(self, color: Color) -> str:
+        """Return targets, pods, last logs, events and what resources lack, in short lines; raises nothing."""
+        lines: list[str] = []
+        try:
+            lines += [str(target) for target in self._asked(color)]
+            with self._objects.told(color):
+                lines += kube_diagnosis.lines(self._objects.cluster, self._plan.deployments[color])
+        except BlueGreenError as error:
+            lines.append(f"diagnose: {error.fact}; {error.next_step}")
+        return "\n".join(lines[:LONGEST_DIAGNOSIS])
+
+    def retire(self, color: Color, epoch: int) -> None:
+        """
+        Scale a color to 0 pods, where the service file does not leave it as it is.
+
+        :raises DeployFenced: a newer claim has the color
+        :raises DeployError: it cannot be scaled, or a disruption budget that the live color shares forbids it
+        """
+        if self._plan.retire == "leave":
+            self._log(f"{self._service.service}: {color}: retire is leave: all goes on running")
+            return
+        found = self._found(color)
+        if found is None:
+            self._log(f"{self._service.service}: {color}: there is no {self._plan.deployments[color]}")
+            return
+        self._spare_budgets(color, found)
+        claim, name = Claim(self._service.service, color, epoch, ""), self._plan.deployments[color]
+        self._objects.change(DEPLOYMENTS, name, claim, lambda now, _: stopping(DEPLOYMENTS, now))
+        self._wait_for_none(color, name)
+
+    def run_roles(self, color: Color, epoch: int, release: str, versions: Mapping[Color, str]) -> None:
+        """
+        Let every role run on a color and not on the other; see ``core.ports.RunsRoles``.
+
+        :raises DeployFenced: a newer write has moved a role
+        :raises DeployError: a role did not stop or start
+        """
+        if self._plan.roles:
+            self._roles.move(color, epoch, release, versions)
+
+    def roles(self) -> dict[str, Color | None]:
+        """
+        Return the color that each role was brought to, by its objects' fences; see ``core.ports.RunsRoles``.
+
+        :raises DeployError: the API server does not tell
+        """
+        return self._roles.where() if self._plan.roles else {}
+
+    @property
+    def _roles(self) -> Roles:
+        return Roles(self._objects, self._service.service, self._plan.roles, self._log)
+
+    # The color
+
+    def _found(self, color: Color) -> Json | None:
+        return self._objects.find(DEPLOYMENTS, self._plan.deployments[color], color)
+
+    def _pods(self, color: Color, found: Json) -> tuple[Json, ...]:
+        return self._objects.all(PODS, color, selector(found))
+
+    def _asked(self, color: Color) -> list[TargetHealth]:
+        return self._ask(self._service.colors[color].targets) if self._plan.ask == "targets" else []
+
+    def _version(self, color: Color, up: list[Json]) -> str | None:
+        well = [target for target in self._asked(color) if target.ok and target.version]
+        if well:
+            return summed(well).version
+        labels = {(pod["metadata"].get("labels") or {}).get(VERSION_LABEL) for pod in up}
+        return labels.pop() if len(labels) == 1 else None
+
+    def _least(self, color: Color, found: Json | None) -> int:
+        """Return how many pods a color has at least once it is deployed to."""
+        live = self._found(color.other)
+        known = [self._plan.replicas or 0, live["spec"].get("replicas", 1) if live else 0, self._autoscaled(color)]
+        return max(known) or size_before(found) or 1
+
+    def _autoscaled(self, color: Color) -> int:
+        """Return the least number of an autoscaler that scales a color; 0 without one."""
+        for one in self._objects.all(AUTOSCALERS, color):
+            target = one["spec"]["scaleTargetRef"]
+            if (target["kind"], target["name"]) == (DEPLOYMENTS.name, self._plan.deployments[color]):
+                return int(one["spec"].get("minReplicas") or 1)
+        return 0
+
+    def _spare_budgets(self, color: Color, found: Json) -> None:
+        live = self._found(color.other)
+        ready_now = sum(map(ready, self._pods(color, found)))
+        for name, says in in_the_way(self._objects, color, found, live, ready_now):
+            raise DeployError(
+                f"PodDisruptionBudget {name} forbids it: {says}",
+                service=self._service.service,
+                part=color,
+                next_step=f"give {color.other} more pods, or each color a budget of its own, or retire: leave",
+            )
+
+    def _wait_for_none(self, color: Color, name: str) -> None:
+        def none(seen: Seen) -> bool:
+            return name not in seen or (rollout(seen[name]).done)
+
+        if not self._objects.wait(DEPLOYMENTS, color, none, Deadline(self._plan.timeout), name=name):
+            self._log(f"{self._service.service}: {color}: {name} is scaled to 0, its pods still end")
+
+    # A version coming up
+
+    def _come_up(self, color: Color, version: str, claim: Claim, written: Json) -> Deployed:
+        """
+        Wait until all pods are of the version and ready, the targets say so, and it is still so then.
+
+        :param written: the Deployment as our write left it
+        :raises DeployFenced: a newer claim has the color
+        :raises DeployError: it does not come up; with a diagnosis
+        """
+        deadline, stale = Deadline(self._plan.ready_within), condition(written, "Progressing", "False")
+        asked: list[TargetHealth] = []
+        for _ in deadline.tries():
+            self._roll(color, version, claim, deadline, stale)
+            asked = self._asked(color)
+            if self._up(asked, version):
+                found = self.status(color)
+                if found.ready >= found.total:
+                    return found
+                self._log(f"{self._service.service}: {color}: {found.ready} of {found.total} pods are ready again")
+        raise self._not_up(color, self._late(version), asked)
+
+    def _roll(self, color: Color, version: str, claim: Claim, deadline: Deadline, stale: Json | None) -> None:
+        """Wait until a rollout is done; say now and then what it waits for."""
+        name, last = self._plan.deployments[color], list[Rollout]()
+
+        def over(seen: Seen) -> bool:
+            if name not in seen:
+                raise self._gone(color, name)
+            claim.over(seen[name])
+            last[:] = [rollout(seen[name], stale)]
+            return last[0].done or bool(last[0].stopped)
+
+        while True:
+            part = Deadline(min(LOOK_EVERY, timedelta(seconds=deadline.left)))
+            held = self._objects.wait(DEPLOYMENTS, color, over, part, name=name)
+            if held and last[0].done:
+                return
+            why = last[0].stopped or self._hopeless(color)
+            if why or deadline.left <= 0:
+                raise self._not_up(color, f"{why or self._late(version)}: {last[0].says}", self._asked(color))
+            self._log(f"{self._service.service}: {color}: {last[0].says}; {deadline.left:.0f} s left")
+
+    def _hopeless(self, color: Color) -> str:
+        found = self._found(color)
+        return next(filter(None, map(hopeless, self._pods(color, found))), "") if found else ""
+
+    def _gone(self, color: Color, name: str) -> DeployError:
+        return DeployError(
+            f"Deployment {name} was deleted while it was deployed",
+            service=self._service.service,
+            part=color,
+            next_step="no traffic was moved; see who deletes it, then start a new release",
+        )
