@@ -19,6 +19,7 @@ from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
 from bluegreen.catalog.kube import GatewayApiRouter, IstioRouter, KubeServiceRouter
+from bluegreen.catalog.kube_deploys import KubeColors, KubeDeploy
 from bluegreen.catalog.migrations import Migrations
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.catalog.sessions import Sessions, State
@@ -189,7 +190,7 @@ class Health(Section):
     timeout: Duration = Field(_seconds(2))
 
 
-Deploy = Annotated[CommandDeploy | SshDeploy, Field(discriminator="type")]
+Deploy = Annotated[CommandDeploy | SshDeploy | KubeDeploy, Field(discriminator="type")]
 
 
 class Prewarm(Section):
@@ -321,6 +322,8 @@ class Service(Section):
     @field_validator("release")
     @classmethod
     def _enough_targets(cls, release: Release, info: ValidationInfo) -> Release:
+        if isinstance(info.data.get("deploy"), KubeColors):
+            return release  # one target is a Service, and has any number of pods
         targets = min((len(color.targets) for color in info.data.get("colors", {}).values()), default=None)
         if targets is not None and release.min_healthy > targets:
             raise ValueError(f"min_healthy is {release.min_healthy}, but a color has {targets} targets only")

@@ -10,6 +10,7 @@ from bluegreen.core.ports import Deployer, Secrets
 
 DEPLOYERS: dict[str, str] = {
     "command": "bluegreen.deployers.any_command:CommandDeployer",
+    "kubernetes": "bluegreen.deployers.kube_deployments:KubeDeployer",
     "ssh": "bluegreen.deployers.ssh_hosts:SshDeployer",
 }
 """type -> ``module:Class``; a class is made with (service, secrets)."""

@@ -78,7 +78,7 @@ class KubernetesServiceTrafficOperator(TrafficOperator):
 
 
 class IstioTrafficOperator(TrafficOperator):
-    """Move a service's traffic through Istio; see ``TrafficOperator``."""
+    """Move a service's traffic through an Istio VirtualService; see ``TrafficOperator``."""
 
     router_type: ClassVar[str | None] = "istio"
 
