@@ -8,57 +8,26 @@ The parent may be a Gateway (Envoy Gateway, Traefik, Istio, a cloud's) or a Serv
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from bluegreen.catalog import models
 from bluegreen.catalog.kube import GatewayApiRouter, KubeNode
 from bluegreen.clusters.objects import GRPC_ROUTES, HTTP_ROUTES, Cluster, Json
-from bluegreen.core.colors import Color, Split
-from bluegreen.core.ports import Finding, Limits, Secrets
-from bluegreen.routers import gateway_check, kube_pods, kube_weights
-from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
-from bluegreen.routers.kube_weights import Destinations
+from bluegreen.core.colors import Color
+from bluegreen.core.ports import Limits
+from bluegreen.routers import kube_pods, kube_weights
+from bluegreen.routers.gateway_check import GatewayCheck
+from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter
+from bluegreen.routers.kube_weights import Destinations, WeightedNode
 
 GROUP = "gateway.networking.k8s.io"
 WANTED = ("Accepted", "ResolvedRefs")
 
 
-class GatewayRouter(KubeRouter):
-    """
-    A service behind a route of the Gateway API in one or more clusters.
-
-    :param service: the service file
-    :param router: its ``router``
-    :param secrets: who logs in to the clusters
-    :param proving: ``check`` sends a real request to each node's entry
-    """
-
-    limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)
-
-    def __init__(
-        self,
-        service: models.Service,
-        router: GatewayApiRouter,
-        secrets: Secrets | None = None,
-        *,
-        proving: bool = True,
-    ) -> None:
-        members = [RouteNode(service, router, node, cluster) for node, cluster in clusters_of(router, secrets)]
-        super().__init__(service, members, proving=proving)
-        self.own = tuple(members)
-
-    @classmethod
-    def of(cls, service: models.Service, secrets: Secrets) -> GatewayRouter:
-        """Make the router of a service."""
-        return cls(service, cast("GatewayApiRouter", service.router), secrets)  # the registry chose by its type
-
-    def check(self) -> Sequence[Finding]:
-        """Find what in the cluster would keep a shift from doing what it says."""
-        return [one for member in self.own for one in gateway_check.of(self, member).findings()]
-
-
-class RouteNode(ObjectNode):
+class RouteNode(WeightedNode):
     """One HTTPRoute or GRPCRoute in one namespace."""
+
+    nothing = "no rule has both colors as its backendRefs"
 
     def __init__(self, service: models.Service, router: GatewayApiRouter, node: KubeNode, cluster: Cluster) -> None:
         super().__init__(service, router, node, cluster)
@@ -76,26 +45,20 @@ class RouteNode(ObjectNode):
         rules = []
         for number, rule in enumerate(found["spec"].get("rules") or ()):
             refs = rule.get("backendRefs") or ()
-            matches = rule.get("matches") or ()
             rules.append(
                 Destinations(
                     f"rule {rule.get('name') or number}",
                     f"/spec/rules/{number}/backendRefs",
                     [kube_weights.by_color(names, ref) if self._is_service(ref) else None for ref in refs],
                     [ref.get("weight", 1) for ref in refs],
-                    pinned=bool(matches) and all(one.get("headers") or one.get("queryParams") for one in matches),
+                    pinned=kube_weights.pinned(rule.get("matches") or ()),
                 )
             )
         return rules
 
-    def routed(self, found: Json, fields: Mapping[str, str]) -> Routed:
-        """Read the weights."""
-        del fields
-        return kube_weights.routed(self._carrying(found), "no rule has both colors as its backendRefs")
-
-    def edits(self, found: Json, split: Split) -> Sequence[Operation]:
-        """Return the operations on the weights."""
-        return kube_weights.edits(self._carrying(found), split)
+    def carrying(self, found: Json) -> list[Destinations]:
+        """Return the rules that have both colors."""
+        return [one for one in self.rules(found) if one.both]
 
     def healths(self, found: Json) -> Healths:
         """Return the ready endpoints of each color's Service."""
@@ -107,12 +70,17 @@ class RouteNode(ObjectNode):
         """Say which parent has not taken this generation of the route."""
         return next(_not_taken(found, self.cluster.namespace), "")
 
-    def _carrying(self, found: Json) -> list[Destinations]:
-        return [one for one in self.rules(found) if one.both]
-
     def _is_service(self, ref: Json) -> bool:
         group, kind, namespace = ref.get("group", ""), ref.get("kind", "Service"), ref.get("namespace")
         return (group, kind) == ("", "Service") and namespace in (None, self.cluster.namespace)
+
+
+class GatewayRouter(KubeRouter):
+    """A service behind a route of the Gateway API in one or more clusters; see ``KubeRouter``."""
+
+    node_type = RouteNode
+    check_type = GatewayCheck
+    limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)
 
 
 def parents(refs: Sequence[Mapping[str, Any]], namespace: str) -> Iterator[tuple[Any, ...]]:

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING
 from bluegreen.clusters.objects import ENDPOINT_SLICES, SERVICES, Json
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.ports import Finding
-from bluegreen.routers.kube_check import ObjectCheck, Right, Us, entry_of
+from bluegreen.routers.kube_check import ObjectCheck, Right
 
 if TYPE_CHECKING:
-    from bluegreen.routers.gateway_api import GatewayRouter, RouteNode
-
-
-def of(router: GatewayRouter, member: RouteNode) -> GatewayCheck:
-    """Make the check of one node."""
-    entry = entry_of(router.catalog, proving=router.proving)
-    return GatewayCheck(router.service, member.name, entry, Us(), member)
+    from bluegreen.routers.gateway_api import RouteNode
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,10 @@ from bluegreen.clusters.objects import DESTINATION_RULES, ENDPOINT_SLICES, PODS,
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
-from bluegreen.routers.kube_check import ObjectCheck, Right, Us, entry_of
+from bluegreen.routers.kube_check import ObjectCheck, Right
 
 if TYPE_CHECKING:
-    from bluegreen.routers.istio_weights import IstioNode, IstioWeightsRouter
-
-
-def of(router: IstioWeightsRouter, member: IstioNode) -> IstioCheck:
-    """Make the check of one node."""
-    entry = entry_of(router.catalog, proving=router.proving)
-    return IstioCheck(router.service, member.name, entry, Us(), member)
+    from bluegreen.routers.istio_weights import IstioNode
 
 
 @dataclass(frozen=True)
@@ -73,15 +67,10 @@ class IstioCheck(ObjectCheck):
         if not wanted or router.destination_rule is None:
             return
         try:
-            known = self.member.subsets()
+            for fact, mend in self.member.missing_subsets():
+                yield self.finding("subset-missing", fact, mend)
         except ClusterTrouble as trouble:
             yield self.finding(f"destination-rule-{trouble.kind}", trouble.fact, trouble.mend)
-            return
-        for color, name in wanted.items():
-            if name not in known:
-                fact = f"DestinationRule {router.destination_rule} has no subset {name} for {color}"
-                mend = f"add it there; it has {', '.join(sorted(known)) or 'none'}"
-                yield self.finding("subset-missing", fact, mend)
 
     def _services(self) -> Iterator[Finding]:
         for name in dict.fromkeys(filter(None, (self.member.service_of(color) for color in Color))):

@@ -8,53 +8,26 @@ anything is touched: Istio itself would take it, and answer with 503.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from bluegreen.catalog import models
 from bluegreen.catalog.kube import IstioRouter, KubeNode
 from bluegreen.clusters.objects import DESTINATION_RULES, PODS, SERVICES, VIRTUAL_SERVICES, Cluster, Json
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.ports import Finding, Limits, Secrets
+from bluegreen.core.ports import Limits
 from bluegreen.core.reading import NodeReading
-from bluegreen.routers import istio_check, kube_pods, kube_weights
-from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
-from bluegreen.routers.kube_weights import Destinations
+from bluegreen.routers import kube_pods, kube_weights
+from bluegreen.routers.istio_check import IstioCheck
+from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, Routed
+from bluegreen.routers.kube_weights import Destinations, WeightedNode
 
 
-class IstioWeightsRouter(KubeRouter):
-    """
-    A service behind a VirtualService in one or more clusters.
-
-    :param service: the service file
-    :param router: its ``router``
-    :param secrets: who logs in to the clusters
-    :param proving: ``check`` sends a real request to each node's entry
-    """
-
-    limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)
-
-    def __init__(
-        self, service: models.Service, router: IstioRouter, secrets: Secrets | None = None, *, proving: bool = True
-    ) -> None:
-        members = [IstioNode(service, router, node, cluster) for node, cluster in clusters_of(router, secrets)]
-        super().__init__(service, members, proving=proving)
-        self.own = tuple(members)
-
-    @classmethod
-    def of(cls, service: models.Service, secrets: Secrets) -> IstioWeightsRouter:
-        """Make the router of a service."""
-        return cls(service, cast("IstioRouter", service.router), secrets)  # the registry chose by its type
-
-    def check(self) -> Sequence[Finding]:
-        """Find what in the cluster would keep a shift from doing what it says."""
-        return [one for member in self.own for one in istio_check.of(self, member).findings()]
-
-
-class IstioNode(ObjectNode):
+class IstioNode(WeightedNode):
     """One VirtualService in one namespace."""
 
     kind = VIRTUAL_SERVICES
+    nothing = "no http route carries both colors"
 
     def __init__(self, service: models.Service, router: IstioRouter, node: KubeNode, cluster: Cluster) -> None:
         super().__init__(service, router, node, cluster)
@@ -71,14 +44,13 @@ class IstioNode(ObjectNode):
         routes = []
         for number, route in enumerate(found["spec"].get("http") or ()):
             targets = route.get("route") or ()
-            matches = route.get("match") or ()
             routes.append(
                 Destinations(
                     f"route {route.get('name') or number}",
                     f"/spec/http/{number}/route",
                     [kube_weights.by_color(names, one["destination"]) for one in targets],
                     [one.get("weight", 0) for one in targets],
-                    pinned=bool(matches) and all(one.get("headers") or one.get("queryParams") for one in matches),
+                    pinned=kube_weights.pinned(route.get("match") or ()),
                 )
             )
         return routes
@@ -96,15 +68,10 @@ class IstioNode(ObjectNode):
         return [name for name in self.router.routes or () if name not in known]
 
     def routed(self, found: Json, fields: Mapping[str, str]) -> Routed:
-        """Read the weights."""
-        del fields
+        """Read the weights of routes that are all there."""
         if missing := self.missing_routes(found):
             return Routed(None, f"it has no http route {', '.join(missing)}")
-        return kube_weights.routed(self.carrying(found), "no http route carries both colors")
-
-    def edits(self, found: Json, split: Split) -> Sequence[Operation]:
-        """Return the operations on the weights."""
-        return kube_weights.edits(self.carrying(found), split)
+        return super().routed(found, fields)
 
     def healths(self, found: Json) -> Healths:
         """Return the ready endpoints of each color's Service, or the ready pods of its subset."""
@@ -135,13 +102,27 @@ class IstioNode(ObjectNode):
         rule = self.cluster.get(DESTINATION_RULES, str(self.router.destination_rule))
         return {one["name"]: one.get("labels") or {} for one in rule["spec"].get("subsets") or ()}
 
+    def missing_subsets(self) -> Iterator[tuple[str, str]]:
+        """Yield each subset that the DestinationRule does not have, and what to do about it."""
+        known = self.subsets()
+        for color, one in self.router.destinations.items():
+            if one.subset not in known:
+                fact = f"DestinationRule {self.router.destination_rule} has no subset {one.subset} for {color}"
+                yield fact, f"add it there; it has {', '.join(sorted(known)) or 'none'}"
+
     def require_targets(self, node: NodeReading, to: Split) -> None:
         """Refuse a subset that the DestinationRule does not have: its requests would be answered with 503."""
         if self.router.destination_rule:
             with self.errors():
-                known = self.subsets()
-            for color, one in self.router.destinations.items():
-                if one.subset not in known:
-                    fact = f"DestinationRule {self.router.destination_rule} has no subset {one.subset} for {color}"
-                    raise self.refused(fact, f"add it there; it has {', '.join(sorted(known)) or 'none'}")
+                missing = next(self.missing_subsets(), None)
+            if missing:
+                raise self.refused(*missing)
         super().require_targets(node, to)
+
+
+class IstioWeightsRouter(KubeRouter):
+    """A service behind a VirtualService in one or more clusters; see ``KubeRouter``."""
+
+    node_type = IstioNode
+    check_type = IstioCheck
+    limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)

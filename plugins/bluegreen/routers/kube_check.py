@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from bluegreen.catalog import models
 from bluegreen.clusters.objects import Cluster, Json, Kind
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.ports import Finding
 from bluegreen.core.reading import NodeReading
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.routers import kube_gitops
-from bluegreen.routers.kube_nodes import ObjectNode
+from bluegreen.routers.kube_nodes import KubeRouter, ObjectNode
 from bluegreen.routers.node_check import HERE, Level, NodeCheck
 
 
@@ -75,6 +74,11 @@ class ObjectCheck(NodeCheck):
     mend_redirect = "let the gateway answer {path} without a redirect"
     mend_color = "let the app, or the route's filter of each color, set {header}; see that pods are ready"
 
+    @classmethod
+    def of(cls, router: KubeRouter, member: ObjectNode) -> Self:
+        """Make the check of one of a router's nodes."""
+        return cls(router.service, member.name, router.catalog.entry if router.proving else None, Us(), member)
+
     @property
     def fields(self) -> Sequence[str]:
         """Path of the fields that we write, for who else owns them."""
@@ -134,8 +138,3 @@ class ObjectCheck(NodeCheck):
                 kube_gitops.mend(tool, self.member.kind.group, self.member.kind.name),
                 "warning",
             )
-
-
-def entry_of(service: models.Service, *, proving: bool) -> models.Entry | None:
-    """Return the entry that a real request is sent to; None where none is to be sent."""
-    return service.entry if proving else None

@@ -4,7 +4,7 @@ Routers whose split stands in a Kubernetes object: what a Service, a VirtualServ
 The stamp is an annotation of that very object. One JSON patch writes split and stamp, and fails as a whole where the
 object is not the one that was compared (``test`` of its resourceVersion). A JSON patch and no server-side apply: lists
 of these objects have one owner as a whole, so that an apply would have to send, and take over, every route beside ours;
-our field manager stands in ``managedFields`` either way, for GitOps to leave alone (docs/kubernetes.md).
+our field manager stands in ``managedFields`` either way, for GitOps to leave alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from bluegreen.catalog import models
 from bluegreen.catalog.kube import KubeNode, KubeSection
@@ -25,12 +25,15 @@ from bluegreen.clusters.waits import wait_for
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import NotSettled, RouterError, RouterRefused, RouterUnreachable, TrafficConflict
-from bluegreen.core.ports import Secrets
+from bluegreen.core.ports import Finding, Secrets
 from bluegreen.core.reading import Health, NodeReading
 from bluegreen.core.stamp import Stamp
 from bluegreen.hosts import host_stamp
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.routers.nodes import NodesRouter, Version, Write
+
+if TYPE_CHECKING:
+    from bluegreen.routers.kube_check import ObjectCheck
 
 STAMP = "bluegreen.dev/stamp"
 SWAP_WITHIN = timedelta(seconds=5)
@@ -291,28 +294,38 @@ class ObjectNode:
 
 class KubeRouter(NodesRouter):
     """
-    A router over objects of one kind.
+    A router over objects of one kind, in one or more clusters.
 
     :param service: the service file
-    :param members: its nodes, in the order of writing
+    :param router: its ``router``
+    :param secrets: who logs in to the clusters
     :param proving: ``check`` sends a real request to each node's entry
     """
 
-    def __init__(self, service: models.Service, members: Sequence[ObjectNode], *, proving: bool = True) -> None:
+    node_type: ClassVar[type[ObjectNode]]
+    check_type: ClassVar[type[ObjectCheck]]
+    members: Sequence[ObjectNode]
+
+    def __init__(
+        self, service: models.Service, router: KubeSection, secrets: Secrets | None = None, *, proving: bool = True
+    ) -> None:
         self.catalog, self.proving = service, proving
-        super().__init__(service.service, members)
-        self.members = tuple(members)
+        self.members = tuple(self.node_type(service, router, one, Cluster.of(one, secrets)) for one in router.nodes)
+        super().__init__(service.service, self.members)
+
+    @classmethod
+    def of(cls, service: models.Service, secrets: Secrets) -> Self:
+        """Make the router of a service."""
+        return cls(service, cast("KubeSection", service.router), secrets)  # the registry chose by its type
+
+    def check(self) -> Sequence[Finding]:
+        """Find what in the cluster would keep a shift from doing what it says."""
+        return [one for member in self.members for one in self.check_type.of(self, member).findings()]
 
     @property
     def calls(self) -> Counter[str]:
         """How often each verb was asked of API servers, over all nodes."""
-        return sum((cast("ObjectNode", member).cluster.calls for member in self.members), Counter())
-
-
-def clusters_of(section: KubeSection, secrets: Secrets | None) -> Iterator[tuple[KubeNode, Cluster]]:
-    """Yield each node with its namespace; nothing is connected to."""
-    for node in section.nodes:
-        yield node, Cluster.of(node, secrets)
+        return sum((member.cluster.calls for member in self.members), Counter())
 
 
 def _said(version: Version) -> str:

@@ -21,10 +21,11 @@ from bluegreen.clusters.waits import Seen, wait_for
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import NotSettled, UnsupportedSplit
-from bluegreen.core.ports import Finding, Limits, Secrets
+from bluegreen.core.ports import Limits
 from bluegreen.core.reading import NodeReading
-from bluegreen.routers import kube_pods, kube_service_check
-from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
+from bluegreen.routers import kube_pods
+from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed
+from bluegreen.routers.kube_service_check import ServiceCheck
 from bluegreen.routers.kube_sizes import Making, Scales, Sizes
 from bluegreen.routers.nodes import Version, Write
 
@@ -32,61 +33,6 @@ SIZES = "bluegreen.dev/sizes"
 """Annotation: color -> [its size before we made a share of it, the size that we gave it]."""
 BOTH = "*"
 """What ``moving`` says while the selector takes pods of both colors."""
-
-
-class ServiceRouter(KubeRouter):
-    """
-    A service behind a Service in one or more clusters.
-
-    :param service: the service file
-    :param router: its ``router``
-    :param secrets: who logs in to the clusters
-    :param proving: ``check`` sends a real request to each node's entry
-    """
-
-    def __init__(
-        self,
-        service: models.Service,
-        router: KubeServiceRouter,
-        secrets: Secrets | None = None,
-        *,
-        proving: bool = True,
-    ) -> None:
-        self.router = router
-        members = [ServiceNode(service, router, node, cluster) for node, cluster in clusters_of(router, secrets)]
-        super().__init__(service, members, proving=proving)
-
-    @classmethod
-    def of(cls, service: models.Service, secrets: Secrets) -> ServiceRouter:
-        """Make the router of a service."""
-        return cls(service, cast("KubeServiceRouter", service.router), secrets)  # the registry chose by its type
-
-    @property
-    def limits(self) -> Limits:
-        """As far as is known: the step of a share is told by the first reading."""
-        seen = [member.sizes.step for member in self._own if member.sizes]
-        return Limits(
-            finest_step=max(seen, default=100) if self.router.canary else 100,
-            follow_within=timedelta(seconds=30),  # until every node's kube-proxy has it, as Argo Rollouts waits
-            arrives_within=ARRIVES_WITHIN,
-            share_by="pods",
-        )
-
-    def check(self) -> Sequence[Finding]:
-        """Find what in the cluster would keep a shift from doing what it says."""
-        return [one for member in self._own for one in kube_service_check.of(self, member).findings()]
-
-    @property
-    def _own(self) -> Sequence[ServiceNode]:
-        return cast("Sequence[ServiceNode]", self.members)
-
-    def foresee(self, to: Split) -> None:
-        """Refuse a share that no number of pods makes, with as many of the new color as of the live one."""
-        for member in self._own:
-            member.foresee(to)
-
-    def _need_step(self, to: Split) -> None:
-        """Each node has said it already, by its own pods."""
 
 
 class ServiceNode(ObjectNode):
@@ -299,3 +245,33 @@ class ServiceNode(ObjectNode):
             return f"{len(others)} of its endpoints are not pods that its selector takes"
         late = {pod["metadata"]["name"] for pod in wanted if kube_pods.is_ready(pod)} - ready
         return f"{len(late)} ready pods are not among its endpoints yet" if late else ""
+
+
+class ServiceRouter(KubeRouter):
+    """A service behind a Service in one or more clusters; see ``KubeRouter``."""
+
+    node_type = ServiceNode
+    check_type = ServiceCheck
+
+    @property
+    def limits(self) -> Limits:
+        """As far as is known: the step of a share is told by the first reading."""
+        seen = [member.sizes.step for member in self._own if member.scales and member.sizes]
+        return Limits(
+            finest_step=max(seen, default=100),
+            follow_within=timedelta(seconds=30),  # until every node's kube-proxy has it, as Argo Rollouts waits
+            arrives_within=ARRIVES_WITHIN,
+            share_by="pods",
+        )
+
+    @property
+    def _own(self) -> Sequence[ServiceNode]:
+        return cast("Sequence[ServiceNode]", self.members)
+
+    def foresee(self, to: Split) -> None:
+        """Refuse a share that no number of pods makes, with as many of the new color as of the live one."""
+        for member in self._own:
+            member.foresee(to)
+
+    def _need_step(self, to: Split) -> None:
+        """Each node has said it already, by its own pods."""

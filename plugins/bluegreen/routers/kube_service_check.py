@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES, Json
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
 from bluegreen.routers import kube_pods
-from bluegreen.routers.kube_check import ObjectCheck, Right, Us, entry_of
+from bluegreen.routers.kube_check import ObjectCheck, Right
+from bluegreen.routers.kube_nodes import KubeRouter, ObjectNode
 from bluegreen.routers.kube_sizes import Sizes
 
 if TYPE_CHECKING:
-    from bluegreen.routers.kube_service import ServiceNode, ServiceRouter
-
-
-def of(router: ServiceRouter, member: ServiceNode) -> ServiceCheck:
-    """Make the check of one node."""
-    entry = entry_of(router.catalog, proving=router.proving)
-    shares = tuple(step.share for step in router.catalog.release.canary)
-    return ServiceCheck(router.service, member.name, entry, Us(), member, shares)
+    from bluegreen.routers.kube_service import ServiceNode
 
 
 @dataclass(frozen=True)
@@ -34,9 +28,15 @@ class ServiceCheck(ObjectCheck):
     """
 
     member: ServiceNode
-    shares: Sequence[int]
+    shares: Sequence[int] = ()
 
     mend_split = "write the color that is live into the selector: kubectl patch, or bluegreen restore where it is ours"
+
+    @classmethod
+    def of(cls, router: KubeRouter, member: ObjectNode) -> Self:
+        """Make the check of one of a router's nodes."""
+        shares = tuple(step.share for step in router.catalog.release.canary)
+        return replace(super().of(router, member), shares=shares)
 
     @property
     def fields(self) -> Sequence[str]:

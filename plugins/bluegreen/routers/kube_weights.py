@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bluegreen.clusters.objects import Json
 from bluegreen.core.colors import Color, Split
-from bluegreen.routers.kube_nodes import Operation, Routed
+from bluegreen.routers.kube_nodes import ObjectNode, Operation, Routed
 from bluegreen.routers.kube_sizes import share_of
 
 
@@ -87,3 +88,28 @@ def edits(carrying: Sequence[Destinations], split: Split) -> Sequence[Operation]
 def by_color(names: Mapping[Color, Json], destination: Json) -> Color | None:
     """Return the color whose every key is as the destination has it."""
     return next((color for color, keys in names.items() if keys.items() <= destination.items()), None)
+
+
+def pinned(matches: Sequence[Json]) -> bool:
+    """Tell whether requests are taken by a header or a query parameter only, such as testers send."""
+    return bool(matches) and all(one.get("headers") or one.get("queryParams") for one in matches)
+
+
+class WeightedNode(ObjectNode):
+    """One object that has weights in one or more places."""
+
+    nothing: ClassVar[str]
+    """What is said of an object without such a place."""
+
+    def carrying(self, found: Json) -> list[Destinations]:
+        """Return the places whose weights are ours."""
+        raise NotImplementedError
+
+    def routed(self, found: Json, fields: Mapping[str, str]) -> Routed:
+        """Read the weights."""
+        del fields
+        return routed(self.carrying(found), self.nothing)
+
+    def edits(self, found: Json, split: Split) -> Sequence[Operation]:
+        """Return the operations on the weights."""
+        return edits(self.carrying(found), split)
