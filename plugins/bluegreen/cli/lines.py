@@ -33,7 +33,7 @@ def lines(
     found = load_service(folder_of(ctx, services), service)
     if not isinstance(found.router, HAProxyRouter | NginxRouter):
         fact = f"a router of type {found.router.type} has no configuration file: its objects are in the cluster"
-        step = f"see docs/kubernetes.md for the objects; bluegreen check {service} says what they lack"
+        step = f"bluegreen check {service} says what they lack"
         raise ReleaseRefused(fact, service=service, part="router", next_step=step)
     if not patch:
         print(lines_of(found).rstrip())

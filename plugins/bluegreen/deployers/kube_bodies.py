@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
+from bluegreen.clusters.annotations import annotation
 from bluegreen.clusters.objects import DEPLOYMENTS, Json, Kind
 from bluegreen.core.errors import DeployError
-from bluegreen.deployers.kube_marks import CONFIG, FORMER, RELEASE, SIZE, VERSION_LABEL, annotation
+from bluegreen.deployers.kube_marks import CONFIG, FORMER, RELEASE, SIZE, VERSION_LABEL
 
 TOO_LONG = 200_000
 """Characters of a former spec that an annotation may hold beside others; all of them together may have 256 KiB."""

@@ -15,6 +15,7 @@ from typing import cast
 from bluegreen.catalog.kube_deploys import HelmDeploy, KubeDeploy
 from bluegreen.checks.health import TargetHealth, summed
 from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, PODS, Cluster, Json
+from bluegreen.clusters.status import condition, is_ready, scaled_deployment
 from bluegreen.clusters.waits import Seen
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
@@ -27,7 +28,7 @@ from bluegreen.deployers.kube_budgets import in_the_way
 from bluegreen.deployers.kube_marks import VERSION_LABEL, Claim
 from bluegreen.deployers.kube_objects import Objects
 from bluegreen.deployers.kube_roles import Roles, stopping
-from bluegreen.deployers.kube_rollout import Rollout, condition, hopeless, ready, rollout, selector
+from bluegreen.deployers.kube_rollout import Rollout, hopeless, rollout, selector
 
 LOOK_EVERY = timedelta(seconds=10)
 """How long a rollout is watched before its pods are looked at, and it is said what it waits for."""
@@ -55,7 +56,7 @@ class KubeColorsDeployer(TargetsDeployer):
         found = self._found(color)
         if found is None:
             return Deployed(None, 0, 0)
-        up = [pod for pod in self._pods(color, found) if ready(pod)]
+        up = [pod for pod in self._pods(color, found) if is_ready(pod)]
         wanted = found["spec"].get("replicas", 1) or size_before(found)
         return Deployed(self._version(color, up) if up else None, len(up), wanted)
 
@@ -138,14 +139,13 @@ class KubeColorsDeployer(TargetsDeployer):
     def _autoscaled(self, color: Color) -> int:
         """Return the least number of an autoscaler that scales a color; 0 without one."""
         for one in self._objects.all(AUTOSCALERS, color):
-            target = one["spec"]["scaleTargetRef"]
-            if (target["kind"], target["name"]) == (DEPLOYMENTS.name, self._plan.deployments[color]):
+            if scaled_deployment(one) == self._plan.deployments[color]:
                 return int(one["spec"].get("minReplicas") or 1)
         return 0
 
     def _spare_budgets(self, color: Color, found: Json) -> None:
         live = self._found(color.other)
-        ready_now = sum(map(ready, self._pods(color, found)))
+        ready_now = sum(map(is_ready, self._pods(color, found)))
         for name, says in in_the_way(self._objects, color, found, live, ready_now):
             raise DeployError(
                 f"PodDisruptionBudget {name} forbids it: {says}",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from bluegreen.catalog.kube_deploys import KubeDeploy
+from bluegreen.clusters.annotations import annotated, annotation
 from bluegreen.clusters.objects import CONFIG_MAPS, DEPLOYMENTS, Json, Kind
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
@@ -14,7 +15,7 @@ from bluegreen.core.ports import Deployed
 from bluegreen.deployers import kube_bodies as bodies
 from bluegreen.deployers.kube_colors import KubeColorsDeployer
 from bluegreen.deployers.kube_manifests import read_manifests
-from bluegreen.deployers.kube_marks import FORMER, VERSION_LABEL, Claim, annotated, annotation, record_of
+from bluegreen.deployers.kube_marks import FORMER, VERSION_LABEL, Claim, record_of
 from bluegreen.deployers.kube_rollout import rollout
 from bluegreen.deployers.kube_words import filled, words_for
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bluegreen.clusters.objects import Cluster, Json
+from bluegreen.clusters.status import condition, is_ready
 from bluegreen.core.masks import masked
 from bluegreen.deployers.kube_facts import KubeFacts, gathered, unplaced, when
 from bluegreen.deployers.kube_resources import asked_by, lines_of_nodes
-from bluegreen.deployers.kube_rollout import condition, container_statuses, ready, rollout
+from bluegreen.deployers.kube_rollout import container_statuses, rollout
 
 LONGEST = 240
 """Characters of a line."""
@@ -67,7 +68,7 @@ def _logs(facts: KubeFacts) -> Iterator[str]:
 
 
 def _pods(facts: KubeFacts) -> Iterator[str]:
-    trouble = [pod for pod in facts.pods if not ready(pod)]
+    trouble = [pod for pod in facts.pods if not is_ready(pod)]
     for pod in trouble[: MOST["pods"]]:
         yield f"pod {pod['metadata']['name']}: {_state(pod)}"
     more = len(trouble) - MOST["pods"]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bluegreen.clusters.objects import DEPLOYMENTS, EVENTS, NODES, PODS, REPLICA_SETS, Cluster, Json, Kind
+from bluegreen.clusters.status import condition
 from bluegreen.clusters.trouble import ClusterTrouble
-from bluegreen.deployers.kube_rollout import condition, container_statuses, selector
+from bluegreen.deployers.kube_rollout import container_statuses, selector
 
 T = TypeVar("T")
 LOG_LINES = 15

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bluegreen.clusters.objects import Json, escaped
+from bluegreen.clusters.annotations import annotation
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.hosts.host_fence import Record
 
@@ -108,25 +108,3 @@ def record_of(found: Mapping[str, Any], service: str, part: str) -> Record | Non
 def shown(record: Record) -> str:
     """Return a record as the annotation's text."""
     return json.dumps(asdict(record))
-
-
-def annotation(found: Mapping[str, Any], key: str) -> str:
-    """Return an object's annotation, empty where it has none."""
-    return str((found["metadata"].get("annotations") or {}).get(key, ""))
-
-
-def annotated(found: Mapping[str, Any], values: Mapping[str, str | None]) -> list[Json]:
-    """
-    Return the JSON patch that sets annotations of an object.
-
-    :param values: None takes one off
-    """
-    there = found["metadata"].get("annotations")
-    operations: list[Json] = [] if there is not None else [{"op": "add", "path": "/metadata/annotations", "value": {}}]
-    for key, value in values.items():
-        path = f"/metadata/annotations/{escaped(key)}"
-        if value is not None and (there or {}).get(key) != value:
-            operations.append({"op": "add", "path": path, "value": value})
-        elif value is None and key in (there or {}):
-            operations.append({"op": "remove", "path": path})
-    return [] if [one["path"] for one in operations] == ["/metadata/annotations"] else operations

@@ -13,12 +13,13 @@ from copy import deepcopy
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from bluegreen.clusters.annotations import annotated
 from bluegreen.clusters.objects import MANAGER, Cluster, Json, Kind, comparing
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.clusters.waits import Seen, wait_for
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import DeployError
-from bluegreen.deployers.kube_marks import FENCE, Claim, annotated, shown
+from bluegreen.deployers.kube_marks import FENCE, Claim, shown
 from bluegreen.hosts.host_fence import Record
 
 T = TypeVar("T")

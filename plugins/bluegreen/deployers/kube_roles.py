@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bluegreen.catalog.kube_deploys import KubeRole
+from bluegreen.clusters.annotations import annotated
 from bluegreen.clusters.objects import CRON_JOBS, DEPLOYMENTS, PODS, Json, Kind
 from bluegreen.clusters.waits import Seen
 from bluegreen.core.colors import Color
@@ -14,7 +15,7 @@ from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.deployers.health_wait import Log
 from bluegreen.deployers.kube_bodies import size_before
-from bluegreen.deployers.kube_marks import SIZE, VERSION_LABEL, Claim, annotated, record_of
+from bluegreen.deployers.kube_marks import SIZE, VERSION_LABEL, Claim, record_of
 from bluegreen.deployers.kube_objects import Objects
 from bluegreen.deployers.kube_rollout import rollout, selector
 from bluegreen.deployers.role_moves import Verb, each_role, role_error, role_moves

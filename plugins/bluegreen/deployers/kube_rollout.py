@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluegreen.clusters.objects import Json
+from bluegreen.clusters.status import condition
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,6 @@ def _stopped(found: Json, stale: Json | None) -> str:
         seconds = found["spec"].get("progressDeadlineSeconds", 600)
         return f"no progress within its progressDeadlineSeconds of {seconds} s"
     return ""
-
-
-def condition(found: Mapping[str, Any], kind: str, status: str = "True") -> Json | None:
-    """Return a condition of an object that has this status."""
-    conditions = (found.get("status") or {}).get("conditions") or []
-    return next((one for one in conditions if (one["type"], one["status"]) == (kind, status)), None)
-
-
-def ready(pod: Mapping[str, Any]) -> bool:
-    """Tell whether a pod takes requests."""
-    return condition(pod, "Ready") is not None and not pod["metadata"].get("deletionTimestamp")
 
 
 def hopeless(pod: Mapping[str, Any]) -> str:

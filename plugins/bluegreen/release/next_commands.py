@@ -6,7 +6,7 @@ from shlex import quote
 from urllib.parse import urlsplit
 
 from bluegreen.catalog.kube import KubeNode
-from bluegreen.catalog.models import HAProxyNode, Service
+from bluegreen.catalog.models import HAProxyNode, NginxNode, Service
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -45,9 +45,14 @@ def on_target(url: str, command: str) -> str:
     return on_host(urlsplit(url).hostname or "localhost", command)
 
 
+def node_of(service: Service, name: str) -> HAProxyNode | NginxNode | KubeNode:
+    """Return a router's node by its name; the first one where nothing is called so."""
+    return next((one for one in service.router.nodes if one.name == name), service.router.nodes[0])
+
+
 def on_node(service: Service, name: str, command: str) -> str:
     """Run something where a router's node runs."""
-    node = next((one for one in service.router.nodes if one.name == name), service.router.nodes[0])
+    node = node_of(service, name)
     if isinstance(node, KubeNode):
         return command  # kubectl runs anywhere
     ssh = node.ssh
@@ -60,7 +65,7 @@ def on_node(service: Service, name: str, command: str) -> str:
 
 def proxy_states(service: Service, name: str, url: str) -> str:
     """Show what a node's own check makes of the servers; for a proxy without one, ask from its host."""
-    node = next((one for one in service.router.nodes if one.name == name), service.router.nodes[0])
+    node = node_of(service, name)
     if isinstance(node, KubeNode):
         return f"kubectl -n {quote(node.namespace)} get pods -o wide"
     if not isinstance(node, HAProxyNode):
@@ -71,7 +76,7 @@ def proxy_states(service: Service, name: str, url: str) -> str:
 
 def router_state(service: Service, name: str) -> str:
     """Show whether what decides the split runs at all."""
-    node = next((one for one in service.router.nodes if one.name == name), service.router.nodes[0])
+    node = node_of(service, name)
     if isinstance(node, KubeNode):
         return f"kubectl -n {quote(node.namespace)} auth can-i --list"
     return on_node(service, name, f"systemctl status {service.router.type}")

@@ -102,7 +102,7 @@ def _node_of(facts: Facts, where: str) -> str:
 
 
 def _disk_command(facts: Facts, name: str) -> str:
-    node = next((one for one in facts.service.router.nodes if one.name == name), facts.service.router.nodes[0])
+    node = say.node_of(facts.service, name)
     if isinstance(node, KubeNode):
         return say.router_state(facts.service, name)
     path = (node.file or node.map) if isinstance(node, HAProxyNode) else node.include

@@ -80,7 +80,7 @@ def mend(tool: str, group: str, kind: str) -> str:
             "and syncOptions: [RespectIgnoreDifferences=true]"
         )
     if tool == "Flux":
-        return "annotate the object in git with kustomize.toolkit.fluxcd.io/ssa: IfNotPresent; see docs/kubernetes.md"
+        return "annotate the object in git with kustomize.toolkit.fluxcd.io/ssa: IfNotPresent"
     return f"{tool} splits traffic itself: let it or us do it, not both"
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from bluegreen.catalog import models
 from bluegreen.catalog.kube import KubeNode, KubeSection
-from bluegreen.clusters.objects import Cluster, Json, Kind, comparing, escaped
+from bluegreen.clusters.annotations import annotated
+from bluegreen.clusters.objects import Cluster, Json, Kind, comparing
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.clusters.waits import wait_for
 from bluegreen.core.colors import Color, Split
@@ -279,17 +280,11 @@ class ObjectNode:
     def _why(self, found: Json | None) -> str:
         return self.not_in_force(found) if found else f"{self.says} was deleted"
 
-    def _stamping(self, found: Json, write: Write, more: Mapping[str, str]) -> Iterator[Operation]:
-        annotations, path = found["metadata"].get("annotations"), f"/metadata/annotations/{escaped(STAMP)}"
+    def _stamping(self, found: Json, write: Write, more: Mapping[str, str]) -> Sequence[Operation]:
         if write.stamp is None:
-            if STAMP in (annotations or {}):
-                yield {"op": "remove", "path": path}
-            return
+            return annotated(found, {STAMP: None})
         fields = {**write.stamp.as_fields(), "split": str(write.split), **more}
-        text = json.dumps(host_stamp.with_later_lease(self.fields(found), fields))
-        if annotations is None:
-            yield {"op": "add", "path": "/metadata/annotations", "value": {}}
-        yield {"op": "add", "path": path, "value": text}
+        return annotated(found, {STAMP: json.dumps(host_stamp.with_later_lease(self.fields(found), fields))})
 
 
 class KubeRouter(NodesRouter):

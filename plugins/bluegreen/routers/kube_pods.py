@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bluegreen.clusters.objects import ENDPOINT_SLICES, Cluster, Json
+from bluegreen.clusters.status import is_ready
 from bluegreen.core.colors import Color
 from bluegreen.core.reading import Health
 
@@ -23,13 +24,6 @@ class Endpoint:
 
     name: str
     ready: bool
-
-
-def is_ready(pod: Json) -> bool:
-    """Tell whether a pod takes new requests."""
-    conditions = pod.get("status", {}).get("conditions") or ()
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-    return ready and not pod["metadata"].get("deletionTimestamp")
 
 
 def is_there(pod: Json) -> bool:

@@ -17,6 +17,7 @@ from typing import cast
 from bluegreen.catalog import models
 from bluegreen.catalog.kube import KubeNode, KubeServiceRouter
 from bluegreen.clusters.objects import ENDPOINT_SLICES, PODS, SERVICES, Cluster, Json, escaped
+from bluegreen.clusters.status import is_ready
 from bluegreen.clusters.waits import Seen, wait_for
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.deadlines import Deadline
@@ -227,12 +228,12 @@ class ServiceNode(ObjectNode):
         wanted = max(making.pods, self.min_healthy) if split.whole else making.pods
 
         def holds(seen: Seen) -> bool:
-            ready = sum(kube_pods.is_ready(pod) for pod in seen.values())
+            ready = sum(is_ready(pod) for pod in seen.values())
             return ready >= wanted if split.whole else ready == wanted
 
         waited = wait_for(self.cluster, PODS, holds, Deadline(self.settle_within), labels=labels)
         if not waited.held:
-            ready = sum(kube_pods.is_ready(pod) for pod in waited.seen.values())
+            ready = sum(is_ready(pod) for pod in waited.seen.values())
             fact = f"{ready} pods of {making.color} are ready, {wanted} make {split}"
             step = f"see `kubectl -n {self.cluster.namespace} get pods`; router.settle_within is {self.settle_within}"
             raise NotSettled(fact, service=self.service, part=self.name, next_step=step)
@@ -243,7 +244,7 @@ class ServiceNode(ObjectNode):
         ready = {one.name for one in kube_pods.endpoints_of(slices) if one.ready}
         if others := ready - {pod["metadata"]["name"] for pod in wanted}:
             return f"{len(others)} of its endpoints are not pods that its selector takes"
-        late = {pod["metadata"]["name"] for pod in wanted if kube_pods.is_ready(pod)} - ready
+        late = {pod["metadata"]["name"] for pod in wanted if is_ready(pod)} - ready
         return f"{len(late)} ready pods are not among its endpoints yet" if late else ""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES, Json
+from bluegreen.clusters.status import scaled_deployment
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
@@ -98,9 +99,8 @@ class ServiceCheck(ObjectCheck):
         except ClusterTrouble:
             return  # that we may not is said by the rights
         for item in items:
-            target = item["spec"]["scaleTargetRef"]
-            if target["kind"] == DEPLOYMENTS.name and target["name"] in names:
-                fact = f"HorizontalPodAutoscaler {item['metadata']['name']} scales Deployment {target['name']}"
+            if (name := scaled_deployment(item)) in names:
+                fact = f"HorizontalPodAutoscaler {item['metadata']['name']} scales Deployment {name}"
                 mend = (
                     "a share on a plain Service is a number of pods: take the autoscaler out, or use istio, gateway_api"
                 )
