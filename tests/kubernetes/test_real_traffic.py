@@ -125,17 +125,22 @@ def test_a_pods_own_address_says_whether_it_is_well(net, colors):
     wait_until(lambda: (ask("/health").status, ask("/").status) == (503, 200), 5, "its health to be bad")
 
 
-def test_an_http_routes_weights_split_real_requests(gateway, colors):
-    def ask():
-        return gateway.request(colors)
-
-    colors.apply(gateway.route(colors, "shop", {"shop-blue": 100, "shop-green": 0}))
+def splits_as_written(ask, write):
+    """Both ends and a share between, each once it is in force."""
+    write(100, 0)
     settle(ask, "blue")
-    colors.apply(gateway.route(colors, "shop", {"shop-blue": 70, "shop-green": 30}))
+    write(70, 30)
     wait_until(lambda: by("x-release-color", ask, 50)["green"], 20, "green to get some")
     splits(ask, 0.3)
-    colors.apply(gateway.route(colors, "shop", {"shop-blue": 0, "shop-green": 100}))
+    write(0, 100)
     settle(ask, "green")
+
+
+def test_an_http_routes_weights_split_real_requests(gateway, colors):
+    def write(blue, green):
+        colors.apply(gateway.route(colors, "shop", {"shop-blue": blue, "shop-green": green}))
+
+    splits_as_written(lambda: gateway.request(colors), write)
     parents = colors.get("HTTPRoute", "shop")["status"]["parents"]
     assert {(each["type"], each["status"]) for each in parents[0]["conditions"]} >= {
         ("Accepted", "True"),
@@ -144,17 +149,11 @@ def test_an_http_routes_weights_split_real_requests(gateway, colors):
 
 
 def test_a_virtual_services_weights_split_real_requests(istio, colors):
-    def ask():
-        return istio.request(colors)
+    def write(blue, green):
+        colors.apply(istio.virtual_service(colors, "shop", {"blue": blue, "green": green}))
 
     colors.apply(istio.destination_rule("shop"), service("shop", tier="web"))
     for color, count in (("blue", 3), ("green", 2)):
         colors.apply(deployment(f"web-{color}", count, color=color, tier="web"))
         colors.wait_ready(f"web-{color}", count)
-    colors.apply(istio.virtual_service(colors, "shop", {"blue": 100, "green": 0}))
-    settle(ask, "blue")
-    colors.apply(istio.virtual_service(colors, "shop", {"blue": 70, "green": 30}))
-    wait_until(lambda: by("x-release-color", ask, 50)["green"], 20, "green to get some")
-    splits(ask, 0.3)
-    colors.apply(istio.virtual_service(colors, "shop", {"blue": 0, "green": 100}))
-    settle(ask, "green")
+    splits_as_written(lambda: istio.request(colors), write)

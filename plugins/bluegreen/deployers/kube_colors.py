@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import cast
 
-from bluegreen.catalog.kube_deploys import HelmDeploy, KubeDeploy
+from bluegreen.catalog.kube_deploys import KubeDeploy
 from bluegreen.checks.health import TargetHealth, summed
 from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, PODS, Cluster, Json
 from bluegreen.clusters.status import condition, is_ready, scaled_deployment
@@ -38,8 +38,8 @@ class KubeColorsDeployer(TargetsDeployer):
     """What deployers to Kubernetes share; see ``core.ports.Deployer`` and ``RunsRoles``."""
 
     @property
-    def _plan(self) -> KubeDeploy | HelmDeploy:
-        return cast("KubeDeploy | HelmDeploy", self._service.deploy)
+    def _plan(self) -> KubeDeploy:
+        return cast("KubeDeploy", self._service.deploy)
 
     @cached_property
     def _objects(self) -> Objects:

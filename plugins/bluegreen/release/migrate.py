@@ -93,10 +93,24 @@ def statements(service: Service, secrets: Secrets, phase: Phase) -> list[str]:
     :raises MigrationRefused: see ``pending_of``
     :raises MigrationFailed: see ``pending_of``
     """
-    tool = make_tool(service, secrets)
+    tool = _tool(service, secrets)
     if isinstance(tool, KeepsFiles):
         return tool.plan(phase)
     return [line for one in tool.pending(phase) for line in (f"-- {one.name}", one.sql)]
+
+
+def would_change(service: Service, secrets: Secrets) -> list[str]:
+    """
+    Return what a release would do to the database, a line each; none for a service without one. Nothing is changed.
+
+    :raises MigrationRefused: see ``pending_of``
+    :raises MigrationFailed: see ``pending_of``
+    """
+    if service.migrations is None:
+        return []
+    expanding = statements(service, secrets, Phase.EXPAND) or ["nothing is pending"]
+    filling = [one.name for one in backfills_left(service, secrets)]
+    return [*(f"expand: {line}" for line in expanding), *(f"backfill: {name}" for name in filling)]
 
 
 def follow(plan: Plan, secrets: Secrets, log: Log) -> None:
