@@ -72,6 +72,11 @@ class KubeRig:
         self.name = name
         self.can = frozenset({"health"}) | (frozenset() if self.no_traffic() else {"traffic", "hitless"})
 
+    @property
+    def nobody(self) -> str:
+        """What is said of green without a ready pod."""
+        return f"none of {self.servers} pods of green is ready"
+
     def no_traffic(self) -> str:
         """Say why no real requests can be sent here; empty where they can."""
         raise NotImplementedError

@@ -61,7 +61,8 @@ class Rig(Protocol):
     ``health`` (a color whose servers are down is refused).
     ``warnings`` are the codes that ``check`` says of a good node of this kind.
     ``steps`` is how many steps a shift over both nodes has at which its writer can die; ``back_steps``, where it differs,
-    is the same of a way back. ``servers`` is how many a color has (2), ``shares`` which it can make (all).
+    is the same of a way back. ``nobody`` is what is said of green when its servers are down. ``servers`` is how many a
+    color has (2), ``shares`` which it can make (all).
     """
 
     name: str
