@@ -46,5 +46,5 @@ def _chooses(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 def _holds(one: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     found, operator = labels.get(one["key"]), one["operator"]
     if operator in ("Exists", "DoesNotExist"):
-        return (found is not None) == (operator == "Exists")
-    return (found in (one.get("values") or [])) == (operator == "In")
+        return (found is not None) is (operator == "Exists")
+    return (found in (one.get("values") or [])) is (operator == "In")

@@ -15,6 +15,7 @@ LOG_LINES = 15
 """Last lines of a container's log that are asked for."""
 MOST_LOGS = 3
 """Containers whose logs are asked for: of a hundred pods that crash, all say the same."""
+NONE: tuple[Json, ...] = ()
 QUOTAS = Kind("", "v1", "resourcequotas", "ResourceQuota")
 PODS_OF_ALL = Kind("", "v1", "pods", "Pod", namespaced=False)
 
@@ -59,14 +60,14 @@ def gathered(cluster: Cluster, name: str) -> KubeFacts:
     """
     facts = KubeFacts(cluster.namespace, cluster.get(DEPLOYMENTS, name))
     labels = selector(facts.deployment)
-    facts.pods = _had(facts, "pods", (), lambda: _newest_first(cluster.list(PODS, labels).items))
-    sets = _had(facts, "replica sets", (), lambda: cluster.list(REPLICA_SETS, labels).items)
+    facts.pods = _had(facts, "pods", NONE, lambda: _newest_first(cluster.list(PODS, labels).items))
+    sets = _had(facts, "replica sets", NONE, lambda: cluster.list(REPLICA_SETS, labels).items)
     names = {name, *(one["metadata"]["name"] for one in (*sets, *facts.pods))}
-    facts.events = _had(facts, "events", (), lambda: _about(names, cluster.list(EVENTS).items))
-    facts.quotas = _had(facts, "quota", (), lambda: cluster.list(QUOTAS).items)
+    facts.events = _had(facts, "events", NONE, lambda: _about(names, cluster.list(EVENTS).items))
+    facts.quotas = _had(facts, "quota", NONE, lambda: cluster.list(QUOTAS).items)
     if any(map(unplaced, facts.pods)):
-        facts.nodes = _had(facts, "nodes", (), lambda: cluster.list(NODES).items)
-        facts.placed = _had(facts, "pods of all namespaces", (), lambda: cluster.list(PODS_OF_ALL).items)
+        facts.nodes = _had(facts, "nodes", NONE, lambda: cluster.list(NODES).items)
+        facts.placed = _had(facts, "pods of all namespaces", NONE, lambda: cluster.list(PODS_OF_ALL).items)
     for pod, container, before in crashed(facts.pods)[:MOST_LOGS]:
         key = f"{pod} {container}"
         facts.logs[key] = _had(facts, f"log of {key}", [], lambda: _log(cluster, pod, container, before=before))  # noqa: B023 - called at once

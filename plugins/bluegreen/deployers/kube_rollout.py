@@ -75,7 +75,8 @@ def hopeless(pod: Mapping[str, Any]) -> str:
     return ""
 
 
-def _statuses(pod: Mapping[str, Any]) -> list[Json]:
+def container_statuses(pod: Mapping[str, Any]) -> list[Json]:
+    """Return what is known of a pod's containers, with those that begin it."""
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
