@@ -9,6 +9,7 @@ are how long it takes to get there, and to end, as Go writes durations: ``3s``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,14 +102,14 @@ STATES = {
     ),
     "image-pull": State(
         "Pending",
-        "waiting: {reason: ImagePullBackOff, message: {{ printf \"Back-off pulling image %q: not found\" .image | Quote }}}",
+        'waiting: {reason: ImagePullBackOff, message: {{ printf "Back-off pulling image %q: not found" .image | Quote }}}',
         ("Warning", "Failed", "Failed to pull image: not found"),
     ),
     "dead": State(
         "Failed", "terminated: %s" % (_ENDED % (137, "OOMKilled")), ("Warning", "OOMKilling", "Memory limit reached")
     ),
 }
-_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+_WAITING = {"ImagePullBackOff": "image-pull", "CrashLoopBackOff": "crash-loop"}
 _NODE_STATUS = """\
 {{ $now := Now }}
 conditions:
@@ -132,6 +133,18 @@ capacity:
 {{ end }}
 phase: Running
 """
+
+
+def shown(pod: Mapping[str, Any]) -> str:
+    """Return the state of ``STATES`` that a pod shows now; ``new`` where it is none of them."""
+    status = pod.get("status", {})
+    first = (status.get("containerStatuses") or [{}])[0]
+    state, waiting = first.get("state", {}), first.get("state", {}).get("waiting", {}).get("reason")
+    if status.get("phase") == "Failed":
+        return "dead"
+    if waiting in _WAITING:
+        return _WAITING[waiting]
+    return "ready" if first.get("ready") else "not-ready" if "running" in state else "new"
 
 
 def config(log: str, folder: str) -> list[dict[str, Any]]:
