@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -37,7 +37,6 @@ from tests.rigs.wire import Wire
 from tools.kubernetes.programs import DEFINITIONS, PROGRAMS, lacking
 
 PARTS = ("kube-apiserver", "etcd", "kwok", "kube-controller-manager", "kube-scheduler")
-SERVICES, PODS = "10.213.0.0/16", "10.214.0.0/16"
 NODES = ("kwok-1", "kwok-2")
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -73,6 +72,10 @@ class ControlPlane:
         self.ca = self.folder / "apiserver.crt"
         self.kubeconfig = self.folder / "admin.kubeconfig"
         self.signing_key = self.folder / "accounts.key"
+        self.net = _free_net()
+        self.services, self.pods = f"{self.net}.0.0/18", f"{self.net}.64.0/18"
+        self.before_stop: list[Callable[[], None]] = []
+        """What else ends with the plane, and before it."""
         self._installed: set[str] = set()
         self.processes: dict[str, Process] = {}
         self.session = requests.Session()
@@ -93,6 +96,9 @@ class ControlPlane:
 
     def stop(self) -> None:
         """Stop all parts, those first that would miss the others."""
+        for undo in reversed(self.before_stop):
+            undo()
+        self.before_stop.clear()
         for process in reversed(self.processes.values()):
             process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -131,6 +137,10 @@ class ControlPlane:
         assert folder, lacking(name)
         self.kubectl("apply", "--server-side", "-f", str(folder))
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        self.net = _free_net()
+        self.services, self.pods = f"{self.net}.0.0/18", f"{self.net}.64.0/18"
+        self.before_stop: list[Callable[[], None]] = []
+        """What else ends with the plane, and before it."""
         self._installed.add(name)
 
     @contextmanager
@@ -237,7 +247,7 @@ class ControlPlane:
             f"--cert-dir={self.folder}",
             f"--token-auth-file={self.folder}/tokens.csv",
             "--authorization-mode=Node,RBAC",
-            f"--service-cluster-ip-range={SERVICES}",
+            f"--service-cluster-ip-range={self.services}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
@@ -264,7 +274,7 @@ class ControlPlane:
 
     def _kwok(self) -> list[str]:
         words = [f"--kubeconfig={self.folder}/parts.kubeconfig", f"--config={self.folder}/kwok.yaml"]
-        words += ["--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--cidr={PODS}"]
+        words += ["--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--cidr={self.pods}"]
         words += [f"--node-ip={LOOPBACK}", f"--node-port={self._kwok_port}"]
         words += [f"--server-address={LOOPBACK}:{self._kwok_port}"]
         return [*words, f"--tls-cert-file={self.ca}", f"--tls-private-key-file={self.folder}/apiserver.key"]
@@ -285,6 +295,13 @@ class ControlPlane:
         ready = [c for node in nodes for c in node["status"].get("conditions", []) if c["type"] == "Ready"]
         tainted = any(node["spec"].get("taints") for node in nodes)
         return sum(condition["status"] == "True" for condition in ready) >= len(NODES) and not tainted
+
+
+def _free_net() -> str:
+    """Return the first half of private addresses that this machine has no route to: other planes may be up."""
+    routes = Path("/proc/net/route").read_text().splitlines()[1:]
+    taken = {int(line.split()[1], 16) >> 8 & 0xFF for line in routes if line.split()[1].endswith("0A")}
+    return f"10.{secrets.choice(sorted(set(range(100, 250)) - taken))}"
 
 
 def run_kubectl(kubeconfig: Path, *words: str, told: str | None = None) -> str:
