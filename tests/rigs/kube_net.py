@@ -23,6 +23,8 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
+import yaml
+
 from demo.processes import LOOPBACK, Process, wait_until
 from tests.rigs.kube_namespace import Namespace
 from tests.rigs.kubernetes import NODES, ControlPlane, shared
@@ -66,9 +68,9 @@ class ClusterNet:
             # The parts in there find the API server where their kubeconfig says: on their own loopback.
             stack.enter_context(Wire((LOOPBACK, self.plane.port), listening))
             self.pods = self._run(stack, "pod-server", sys.executable, "-m", "tests.rigs.pod_server", *self._pods())
-            self.proxy = self._run(stack, "kube-proxy", PROGRAMS["kube-proxy"].find(), *self._proxy())
+            self.proxy = self._run(stack, "kube-proxy", PROGRAMS["kube-proxy"].find(), self._proxy())
+            wait_until(self._settled, 60, f"kube-proxy and the pods, see {self.plane.folder}", interval_s=0.1)
             self._stack = stack.pop_all()
-        wait_until(self._settled, 60, f"kube-proxy: {self.proxy.tail(5)}; pods: {self.pods.tail(5)}", interval_s=0.1)
 
     def stop(self) -> None:
         """End its processes, then the namespace and the route with it."""
@@ -111,19 +113,22 @@ class ClusterNet:
     def _pods(self) -> list[str]:
         return [str(self.plane.folder / "parts.kubeconfig"), str(POD_PORT)]
 
-    def _proxy(self) -> list[str]:
-        return [
-            f"--kubeconfig={self.plane.folder}/parts.kubeconfig",
-            f"--hostname-override={NODES[0]}",
-            "--proxy-mode=nftables",
-            f"--cluster-cidr={self.plane.pods}",
-            "--conntrack-max-per-core=0",  # a machine's, which a namespace may not set
-            "--conntrack-tcp-timeout-established=0s",
-            "--conntrack-tcp-timeout-close-wait=0s",
-            "--nftables-min-sync-period=0s",
-            f"--healthz-bind-address={LOOPBACK}:10256",
-            "--metrics-bind-address=",
-        ]
+    def _proxy(self) -> str:
+        told = {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "hostnameOverride": NODES[0],
+            "clusterCIDR": self.plane.pods,
+            "clientConnection": {"kubeconfig": f"{self.plane.folder}/parts.kubeconfig"},
+            "healthzBindAddress": f"{LOOPBACK}:10256",
+            "nftables": {"minSyncPeriod": "0s"},
+            # Connections' limits are a machine's, which a network namespace may not set.
+            "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        }
+        path = self.plane.folder / "kube-proxy.yaml"
+        path.write_text(yaml.safe_dump(told))
+        return f"--config={path}"
 
     def _settled(self) -> bool:
         for process in (self.proxy, self.pods):

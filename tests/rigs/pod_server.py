@@ -91,10 +91,10 @@ class Pods:
         self.open.setdefault(address, set()).add(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while pod := self.by_address.get(address):
-                path = await _request(reader)
+                path, last = await _request(reader)
                 if not path:
                     break
-                ends = "deletionTimestamp" in pod["metadata"]
+                ends = last or "deletionTimestamp" in pod["metadata"]
                 writer.write(_answer(pod, path, ends))
                 await writer.drain()
                 if ends:
@@ -103,15 +103,15 @@ class Pods:
         writer.close()
 
 
-async def _request(reader: asyncio.StreamReader) -> str:
-    """Return the path of the next request, its body read; empty where the client has gone."""
+async def _request(reader: asyncio.StreamReader) -> tuple[str, bool]:
+    """Return the path of the next request, its body read, and whether it is the last; no path where the client has gone."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
-        return ""
-    length = next((line[15:] for line in head.lower().split("\r\n") if line.startswith("content-length:")), "0")
-    await reader.readexactly(int(length))
-    return head.split()[1]
+        return "", True
+    headers = dict(line.partition(":")[::2] for line in head.lower().split("\r\n")[1:])
+    await reader.readexactly(int(headers.get("content-length", 0)))
+    return head.split()[1], headers.get("connection", "").strip() == "close"
 
 
 def _answer(pod: dict[str, Any], path: str, ends: bool) -> bytes:
