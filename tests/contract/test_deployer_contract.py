@@ -16,7 +16,10 @@ from tests.rigs.deploy_rigs import RIGS, missing
 ONE, TWO, THREE = "run-one@1", "run-two@2", "run-three@3"
 
 
-@pytest.fixture(params=sorted(DEPLOYERS))
+MARKS = {"kubernetes": [pytest.mark.kubernetes], "helm": [pytest.mark.kubernetes]}
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=MARKS.get(kind, ())) for kind in sorted(DEPLOYERS)])
 def rig(request, tmp_path):
     if reason := missing(request.param):
         pytest.skip(reason)
@@ -96,14 +99,14 @@ def test_retire_stops_the_color_and_may_be_repeated(rig):
 
 def test_a_version_that_does_not_come_up_names_every_target(rig):
     with pytest.raises(DeployError) as raised:
-        rig.deployer().deploy(Color.GREEN, "bad", 1, ONE)
+        rig.deployer().deploy(Color.GREEN, rig.bad, 1, ONE)
     assert all(target in str(raised.value) for target in rig.service.colors[Color.GREEN].targets)
     assert not isinstance(raised.value, DeployFenced)
 
 
 def test_a_release_that_failed_may_try_again(rig):
     with pytest.raises(DeployError):
-        rig.deployer().deploy(Color.GREEN, "bad", 1, ONE)
+        rig.deployer().deploy(Color.GREEN, rig.bad, 1, ONE)
     assert rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE) == Deployed("2.0", 2, 2)
 
 
@@ -167,7 +170,7 @@ def test_a_role_that_does_not_stop_is_named_and_not_started_and_keeps_no_other_r
     rig.stick("worker", Color.BLUE)
     with pytest.raises(
         DeployError,
-        match=r"(?s)worker on blue: .*worker does not listen.*may still run on blue, so it was not started on green",
+        match=rf"(?s)worker on blue: .*{rig.stuck}.*may still run on blue, so it was not started on green",
     ):
         give(rig, Color.GREEN, 2, TWO)
     assert where(rig) == [{Color.BLUE}, {Color.GREEN}]

@@ -6,13 +6,20 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.rigs import kube_deploy
 from tests.rigs.deploy_targets import DeployRig, command_rig
+from tests.rigs.kube_deploy import kube_rig
 from tests.rigs.ssh_deploy import far_hosts_rig
 from tests.rigs.sshd import missing_sshd
 
-RIGS: dict[str, Callable[[Path], AbstractContextManager[DeployRig]]] = {"command": command_rig, "ssh": far_hosts_rig}
+RIGS: dict[str, Callable[[Path], AbstractContextManager[DeployRig]]] = {
+    "command": command_rig,
+    "kubernetes": kube_rig,
+    "ssh": far_hosts_rig,
+}
 
 
 def missing(kind: str) -> str:
     """Say why a rig cannot run on this machine; empty when it can."""
-    return missing_sshd() if kind == "ssh" else ""
+    asked = {"ssh": missing_sshd, "kubernetes": kube_deploy.missing, "helm": kube_deploy.missing}
+    return asked[kind]() if kind in asked else ""

@@ -25,6 +25,8 @@ from bluegreen.core.ports import Credentials, Deployer
 from bluegreen.deployers.registry import make_deployer
 
 LOOPBACK = "127.0.0.1"
+NOT_LISTENING = "worker does not listen"
+"""What ``role.sh`` says of a process that does not end."""
 ROLE = str(Path(__file__).with_name("role.sh"))
 
 
@@ -175,13 +177,17 @@ def keys(**connections: str) -> Callable[[str], Credentials]:
 
 class DeployRig(Protocol):
     """
-    What the contract suite needs of a kind of deployer. Versions that begin with ``bad`` never become healthy.
+    What the contract suite needs of a kind of deployer.
 
     :param can: ``roles``: it runs the role ``worker`` and ``cron``, and the rig has the three methods about them
+    :param bad: a version that never becomes healthy
+    :param stuck: what is said of a worker that does not stop
     """
 
     can: frozenset[str]
     service: Service
+    bad: str
+    stuck: str
 
     def deployer(self) -> Deployer:
         """Make a deployer as another worker would."""
@@ -258,6 +264,8 @@ class CommandRig:
     folder: Path
     processes: Processes
     can: frozenset[str] = frozenset({"roles"})
+    bad: str = "bad"
+    stuck: str = NOT_LISTENING
 
     def __post_init__(self) -> None:
         self.runs, self.moves, self.stick = self.processes.runs, self.processes.moves, self.processes.stick

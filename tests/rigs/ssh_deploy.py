@@ -14,7 +14,7 @@ from bluegreen.core.colors import Color
 from bluegreen.core.ports import Credentials, Deployer
 from bluegreen.deployers.registry import make_deployer
 from demo.processes import LOOPBACK
-from tests.rigs.deploy_targets import Processes, Site, make_service, reports
+from tests.rigs.deploy_targets import NOT_LISTENING, Processes, Site, make_service, reports
 from tests.rigs.sshd import Sshd
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ class FarHostsRig:
     connections: Mapping[str, str]
     processes: Mapping[str, Processes]
     can: frozenset[str] = frozenset({"roles"})
+    bad: str = "bad"
+    stuck: str = NOT_LISTENING
 
     @property
     def hosts(self) -> list[str]:

@@ -1,0 +1,126 @@
+"""A service in a namespace of a real control plane, deployed to by an account that may no more than the manifests allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bluegreen.catalog.models import Service
+from bluegreen.core.colors import Color
+from bluegreen.core.errors import SecretMissing
+from bluegreen.core.ports import Credentials, Deployer
+from bluegreen.deployers.registry import make_deployer
+from tests.rigs import kube_net, kube_roles, kubernetes
+from tests.rigs.deploy_targets import make_service
+from tests.rigs.kube_namespace import Account, Namespace, deployment, service
+from tests.rigs.kube_roles import KubeRoles
+
+RBAC = Path(__file__).resolve().parents[2] / "include" / "kubernetes"
+ACCOUNT, CONNECTION = "bluegreen-deployer", "shop_cluster"
+REVISION = "deployment.kubernetes.io/revision"
+
+
+def missing() -> str:
+    """Say why no cluster can be had here; empty where one can."""
+    return kubernetes.missing() or kube_net.missing()
+
+
+@dataclass
+class KubeRig:
+    """
+    The service ``shop``: a Deployment and a Service a color, whose cluster addresses are its targets.
+
+    :param account: whom the deployer logs in as
+    :param passwords: connections beside the cluster's, by id
+    """
+
+    service: Service
+    namespace: Namespace
+    account: Account
+    roles: KubeRoles
+    passwords: Mapping[str, str] = field(default_factory=dict)
+    can: frozenset[str] = frozenset({"roles"})
+    bad: str = "crash"
+    stuck: str = "shop-worker-blue-.* did not end within 4 s"
+    login: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.runs, self.moves, self.stick = self.roles.runs, self.roles.moves, self.roles.stick
+
+    def secrets(self, connection_id: str) -> Credentials:
+        """The Secrets port."""
+        if connection_id == CONNECTION:
+            return Credentials(extra={"kube_config": yaml.safe_dump(self.login or self.account.config())})
+        if connection_id in self.passwords:
+            return Credentials("somebody", self.passwords[connection_id])
+        raise SecretMissing(f"no connection {connection_id}", part=connection_id, next_step="none")
+
+    def deployer(self, **deploy: Any) -> Deployer:
+        """Make a deployer as another worker would; ``deploy`` replaces keys of the section."""
+        return make_deployer(self.changed(**deploy), self.secrets)
+
+    def changed(self, **deploy: Any) -> Service:
+        """Return the service with other keys in its deploy section; None takes one out."""
+        whole = self.service.model_dump(mode="json", exclude_unset=True)
+        whole["deploy"] = {key: value for key, value in {**whole["deploy"], **deploy}.items() if value is not None}
+        return Service.model_validate(whole)
+
+    def of(self, color: Color) -> dict[str, Any]:
+        """Return a color's Deployment."""
+        return self.namespace.get("Deployment", f"shop-{color}")
+
+    def deploys(self) -> int:
+        """Tell how many times green got other pods since the rig was made."""
+        return int(self.of(Color.GREEN)["metadata"]["annotations"][REVISION]) - 1
+
+
+@contextmanager
+def kube_rig(_: Path, **deploy: Any) -> Iterator[KubeRig]:
+    """Make the service in a namespace of its own; ``deploy`` replaces keys of its deploy section."""
+    plane, _net = kubernetes.shared(), kube_net.shared_net()
+    with plane.namespace() as namespace, KubeRoles(namespace) as roles:
+        for color in Color:
+            namespace.apply(web(color), service(f"shop-{color}", color=color, part="web"))
+        for color in Color:
+            namespace.wait_ready(f"shop-{color}", 2)
+        account = allowed(namespace)
+        urls = {c: [f"http://{namespace.get('Service', f'shop-{c}')['spec']['clusterIP']}"] for c in Color}
+        yield KubeRig(make_service(urls, section(namespace, **deploy)), namespace, account, roles)
+
+
+def web(color: Color, replicas: int = 2) -> dict[str, Any]:
+    """Return the Deployment of a color, at version 0."""
+    found = deployment(f"shop-{color}", replicas, color=color, part="web")
+    found["spec"]["template"]["spec"]["containers"][0]["image"] = "shop:0"
+    return found
+
+
+def section(namespace: Namespace, **deploy: Any) -> dict[str, Any]:
+    """Return the deploy section."""
+    whole = {
+        "type": "kubernetes",
+        "cluster": {"connection": CONNECTION, "namespace": namespace.name},
+        "deployments": {str(color): f"shop-{color}" for color in Color},
+        "image": "shop:$VERSION",
+        "ready_within": "60s",
+        "timeout": "10s",
+        "roles": kube_roles.section("4s"),
+    }
+    return {key: value for key, value in {**whole, **deploy}.items() if value is not None}
+
+
+def allowed(namespace: Namespace, *more: str) -> Account:
+    """
+    Make the account of ``include/kubernetes/deployer.yaml``.
+
+    :param more: other files there, without their ending
+    """
+    for name in ("deployer", *more):
+        text = (RBAC / f"{name}.yaml").read_text().replace("namespace: shop", f"namespace: {namespace.name}")
+        namespace.kubectl("apply", "-f", "-", told=text)
+    return Account(namespace, ACCOUNT)
