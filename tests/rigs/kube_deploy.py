@@ -83,9 +83,10 @@ class KubeRig:
 def kube_rig(_: Path, **deploy: Any) -> Iterator[KubeRig]:
     """Make the service in a namespace of its own; ``deploy`` replaces keys of its deploy section."""
     plane, _net = kubernetes.shared(), kube_net.shared_net()
-    with plane.namespace() as namespace, KubeRoles(namespace) as roles:
+    with plane.namespace() as namespace:
+        roles = KubeRoles(namespace)
         for color in Color:
-            namespace.apply(web(color), service(f"shop-{color}", color=color, part="web"))
+            namespace.apply(web(color), service(f"shop-{color}", color=str(color), part="web"))
         for color in Color:
             namespace.wait_ready(f"shop-{color}", 2)
         account = allowed(namespace)
@@ -95,7 +96,7 @@ def kube_rig(_: Path, **deploy: Any) -> Iterator[KubeRig]:
 
 def web(color: Color, replicas: int = 2) -> dict[str, Any]:
     """Return the Deployment of a color, at version 0."""
-    found = deployment(f"shop-{color}", replicas, color=color, part="web")
+    found = deployment(f"shop-{color}", replicas, color=str(color), part="web")
     found["spec"]["template"]["spec"]["containers"][0]["image"] = "shop:0"
     return found
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any
-
-import requests
 
 from bluegreen.core.colors import Color
 from bluegreen.deployers.kube_marks import VERSION_LABEL
-from demo.processes import wait_until
 from tests.rigs import kube_pods
 from tests.rigs.kube_namespace import Namespace, deployment
 
@@ -29,27 +25,16 @@ def section(timeout: str) -> dict[str, Any]:
 
 class KubeRoles:
     """
-    The two roles, stopped on both colors at first; each move is read from a watch of the API server's.
+    The two roles, stopped on both colors at first; what is done with them is read from the API server's own history.
 
     :param namespace: where they are
     """
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
-        self._moves: list[tuple[int, str]] = []
-        self._seen: dict[str, tuple[bool, str]] = {}
-        self._ends: list[requests.Response] = []
-
-    def __enter__(self) -> KubeRoles:
         for color in Color:
-            self.namespace.apply(_worker(color), _cron(color))
-        for kind in KINDS.values():
-            self._watch(kind)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for answer in self._ends:
-            answer.close()
+            namespace.apply(_worker(color), _cron(color))
+        self._since = {kind: self._listed(kind)["metadata"]["resourceVersion"] for kind in KINDS.values()}
 
     def runs(self, role: str) -> set[Color]:
         """Tell on which colors a role really runs."""
@@ -60,8 +45,16 @@ class KubeRoles:
 
     def moves(self) -> list[str]:
         """Return what was really done with roles, in its order."""
-        wait_until(self._caught_up, 10, "the watch of the roles")
-        return [text for _, text in sorted(self._moves)]
+        running, moved = set[str](), []
+        for item in sorted(self._changes(), key=lambda item: int(item["metadata"]["resourceVersion"])):
+            role, _, color = item["metadata"]["name"].removeprefix("shop-").partition("-")
+            if role not in KINDS:
+                continue
+            runs = bool(item["spec"].get("replicas")) if role == "worker" else not item["spec"]["suspend"]
+            if runs != (f"{role} {color}" in running):
+                moved.append(f"{'start' if runs else 'stop'} {role} on {color} {VERSIONS[Color(color)]}")
+                (running.add if runs else running.discard)(f"{role} {color}")
+        return moved
 
     def stick(self, role: str, color: Color, *, sticks: bool = True) -> None:
         """Let a worker's pods not end any more."""
@@ -74,44 +67,26 @@ class KubeRoles:
             else:
                 self.namespace.kubectl("delete", "pod", name, "--grace-period=0", "--force")
 
-    def _watch(self, kind: str) -> None:
-        plane, path = self.namespace.plane, self.namespace.path(kind)
-        found = plane.ask("GET", path)
-        for item in found["items"]:
-            self._see(item)
-        query = {"watch": "true", "resourceVersion": found["metadata"]["resourceVersion"]}
-        answer = plane.session.get(f"{plane.url}/{path}", params=query, verify=str(plane.ca), stream=True, timeout=600)
-        self._ends.append(answer)
-        threading.Thread(target=self._follow, args=(answer,), daemon=True).start()
+    def _changes(self) -> list[dict[str, Any]]:
+        """Return each state that each object had since the beginning."""
+        found = []
+        for kind, since in self._since.items():
+            query = {"watch": "true", "resourceVersion": since, "timeoutSeconds": "1"}
+            plane = self.namespace.plane
+            url = f"{plane.url}/{self.namespace.path(kind)}"
+            answer = plane.session.get(url, params=query, verify=str(plane.ca), timeout=30)
+            found += [json.loads(line)["object"] for line in answer.text.splitlines()]
+        return found
 
-    def _follow(self, answer: requests.Response) -> None:
-        try:
-            for line in answer.iter_lines():
-                self._see(json.loads(line)["object"])
-        except (requests.RequestException, AttributeError, ValueError):
-            return  # closed
-
-    def _see(self, item: dict[str, Any]) -> None:
-        name, version = item["metadata"]["name"], item["metadata"]["resourceVersion"]
-        _, role, color = name.split("-") if name.count("-") == 2 else ("", "", "")
-        if role not in KINDS:
-            return
-        runs = bool(item["spec"].get("replicas")) if role == "worker" else not item["spec"]["suspend"]
-        before = self._seen.get(name)
-        if before and before[0] != runs:
-            text = f"{'start' if runs else 'stop'} {role} on {color} {VERSIONS[Color(color)]}"
-            self._moves.append((int(version), text))
-        self._seen[name] = runs, version
-
-    def _caught_up(self) -> bool:
-        now = [item for kind in KINDS.values() for item in self.namespace.list(kind)]
-        mine = [item["metadata"] for item in now if item["metadata"]["name"] in self._seen]
-        return all(self._seen[one["name"]][1] == one["resourceVersion"] for one in mine)
+    def _listed(self, kind: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.namespace.plane.ask("GET", self.namespace.path(kind))
+        return found
 
 
 def _worker(color: Color) -> dict[str, Any]:
-    found = deployment(f"shop-worker-{color}", 0, color=color)
-    found["spec"]["template"]["metadata"]["labels"][VERSION_LABEL] = VERSIONS[color]
+    found = deployment(f"shop-worker-{color}", 0, color=str(color))
+    metadata = found["spec"]["template"]["metadata"]
+    metadata["labels"] = metadata["labels"] | {VERSION_LABEL: VERSIONS[color]}
     return found
 
 

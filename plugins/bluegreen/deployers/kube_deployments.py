@@ -46,7 +46,8 @@ class KubeDeployer(KubeColorsDeployer):
         )
         found = self._found(color)
         wanted = self._wanted(color, words, claim, found)
-        self._refuse_odd(color, found)
+        for one in [found, *(self._objects.find(*where, color) for where in self._role_objects(color))]:
+            self._refuse_odd(color, one)
         with self._counted(color):
             if found and self._entered(color, version, claim):
                 return self.status(color)
@@ -69,7 +70,7 @@ class KubeDeployer(KubeColorsDeployer):
         name = self._plan.deployments[color]
         read = read_manifests(self._plan.manifests, words, color, self._plan.cluster.namespace, name)
         config = bodies.config_hash(one.body for one in read if one.kind is CONFIG_MAPS)
-        roles = [self._roles.object_of(role, color) for role in self._plan.roles]
+        roles = self._role_objects(color)
         wanted: Wanted = []
         for one in read:
             body = one.body
@@ -86,12 +87,15 @@ class KubeDeployer(KubeColorsDeployer):
     def _from_image(self, color: Color, words: Mapping[str, str], claim: Claim, least: int) -> Wanted:
         maps = [self._there(CONFIG_MAPS, name, color) for name in filled(self._plan.config, words)]
         config, wanted = bodies.config_hash(maps), Wanted()
-        for kind, name in [self._roles.object_of(role, color) for role in self._plan.roles]:
+        for kind, name in self._role_objects(color):
             body = self._image_of(kind, self._there(kind, name, color), words, claim, config)
             wanted.append((kind, name, _as_it_runs(kind, body)))
         name = self._plan.deployments[color]
         body = self._image_of(DEPLOYMENTS, self._there(DEPLOYMENTS, name, color), words, claim, config)
         return [*wanted, (DEPLOYMENTS, name, self._sized(body, least))]
+
+    def _role_objects(self, color: Color) -> list[tuple[Kind, str]]:
+        return [self._roles.object_of(role, color) for role in self._plan.roles]
 
     def _image_of(self, kind: Kind, found: Json, words: Mapping[str, str], claim: Claim, config: str) -> Json:
         container = bodies.container_of(kind, found, self._plan.container, self._service.service, claim.part)
@@ -121,7 +125,7 @@ class KubeDeployer(KubeColorsDeployer):
 
     def _refuse_odd(self, color: Color, found: Json | None) -> None:
         """Refuse what a deploy could not end well with."""
-        if found is None:
+        if found is None or "selector" not in found["spec"]:  # a CronJob has none
             return
         name = found["metadata"]["name"]
         if found["spec"].get("paused"):

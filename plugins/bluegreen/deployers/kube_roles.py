@@ -83,7 +83,7 @@ class Roles:
 
     def _moving(self, role: str, records: list[Record]) -> bool:
         """Tell whether somebody is moving a role at this moment, as far as one can tell: there is no lock."""
-        within = datetime.now(UTC) - 2 * self.roles[role].timeout
+        within = datetime.now(UTC) - self.roles[role].timeout
         return any(not one.done and datetime.fromisoformat(one.since) > within for one in records)
 
     def _claimed(self, role: str, color: Color, claim: Claim) -> bool:
