@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 STATE, AFTER, ENDS_AFTER = "rig.bluegreen/pod", "rig.bluegreen/after", "rig.bluegreen/ends-after"
 CRASH_CODE = 3
-LOG = "starting\nfault: cannot read its configuration\n"
+LOG = ("starting", "fault: cannot read its configuration")
+"""Lines of every container's log."""
 
 _ASKED = f"""\
 (.metadata.annotations["{STATE}"] // (.spec.containers[0].image
@@ -56,7 +58,7 @@ containerStatuses:
 hostIP: {{ . | Quote }}
 hostIPs: [{ip: {{ . | Quote }}}]
 {{ end }}
-{{ with PodIPWith .spec.nodeName ( or .spec.hostNetwork false ) ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) }}
+{{ with or .status.podIP (PodIPWith .spec.nodeName false .metadata.uid .metadata.name .metadata.namespace) }}
 podIP: {{ . | Quote }}
 podIPs: [{ip: {{ . | Quote }}}]
 {{ end }}
@@ -147,14 +149,20 @@ def shown(pod: Mapping[str, Any]) -> str:
     return "ready" if first.get("ready") else "not-ready" if "running" in state else "new"
 
 
-def config(log: str, folder: str) -> list[dict[str, Any]]:
+def log() -> str:
+    """Return ``LOG`` as a container runtime writes it."""
+    now = datetime.now(UTC).isoformat()
+    return "".join(f"{now} stderr F {line}\n" for line in LOG)
+
+
+def config(logged: str, folder: str) -> list[dict[str, Any]]:
     """
     Return kwok's configuration: stages, and what ``kubectl logs`` and ``exec`` find in its pods.
 
-    :param log: path of the file that is every container's log
+    :param logged: path of the file that is every container's log
     :param folder: where commands are run; they run on this machine, with ``POD=rig`` in their environment
     """
-    logs = {"logsFile": log, "previousLogsFile": log, "follow": False}
+    logs = {"logsFile": logged, "previousLogsFile": logged, "follow": False}
     execs = {"local": {"workDir": folder, "envs": [{"name": "POD", "value": "rig"}]}}
     return [
         _stage("node", "Node", [_is(".status.phase", "NotIn", "Running")], {"statusTemplate": _NODE_STATUS}),

@@ -1,23 +1,27 @@
 """
 A real control plane on loopback: etcd, kube-apiserver with RBAC, controller manager, scheduler, and kwok as its nodes.
 
-    with control_plane() as plane, plane.namespace() as shop:
+    with shared().namespace() as shop:
         shop.apply(deployment)
         shop.wait_ready("shop-blue", 3)
         print(shop.kubectl("get", "pods"))
 
-One serves a whole session of tests (``tests/kubernetes/conftest.py``); a test has a namespace of its own.
+One serves all tests of a process; each test has a namespace of its own. A test that harms the parts themselves runs
+``control_plane()`` for itself.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,7 @@ from demo.processes import LOOPBACK, Process, free_ports, wait_until
 from tests.rigs import kube_pods
 from tests.rigs.kube_namespace import Namespace
 from tests.rigs.wire import Wire
-from tools.kubernetes.programs import PROGRAMS, lacking
+from tools.kubernetes.programs import DEFINITIONS, PROGRAMS, lacking
 
 PARTS = ("kube-apiserver", "etcd", "kwok", "kube-controller-manager", "kube-scheduler")
 SERVICES, PODS = "10.213.0.0/16", "10.214.0.0/16"
@@ -50,8 +54,6 @@ def missing() -> str:
 
 def kubectl() -> str | None:
     """Return the second witness: the wheel's kubectl, else the machine's."""
-    import sys
-
     return shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
 
 
@@ -71,6 +73,7 @@ class ControlPlane:
         self.ca = self.folder / "apiserver.crt"
         self.kubeconfig = self.folder / "admin.kubeconfig"
         self.signing_key = self.folder / "accounts.key"
+        self._installed: set[str] = set()
         self.processes: dict[str, Process] = {}
         self.session = requests.Session()
         self.session.trust_env = False
@@ -86,7 +89,7 @@ class ControlPlane:
         self._run("kwok", *self._kwok())
         for name in NODES:
             self.add_node(name)
-        wait_until(lambda: self._settled(), 60, f"nodes to be ready: {self.processes['kwok'].tail(3)}")
+        wait_until(self._settled, 60, f"nodes to be ready: {self.processes['kwok'].tail(3)}")
 
     def stop(self) -> None:
         """Stop all parts, those first that would miss the others."""
@@ -98,7 +101,7 @@ class ControlPlane:
         """Start the API server, also after ``processes["kube-apiserver"].kill()``, and wait until it is ready."""
         self._run("kube-apiserver", *self._api())
         said = self.processes["kube-apiserver"]
-        wait_until(lambda: self._answers(), 90, f"the API server; its log ends with: {said.tail(5)}", interval_s=0.1)
+        wait_until(self._answers, 90, f"the API server; its log ends with: {said.tail(5)}", interval_s=0.1)
 
     def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json", **query: str) -> Any:
         """Send one request as the administrator, and return the answer's JSON; anything but success is an error."""
@@ -120,10 +123,15 @@ class ControlPlane:
         """Run kubectl as the administrator and return what it says."""
         return run_kubectl(self.kubeconfig, *words, told=told)
 
-    def install(self, folder: Path) -> None:
-        """Install custom resource definitions and wait until their objects can be made."""
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(folder))
-        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(folder))
+    def install(self, name: str) -> None:
+        """Install custom resource definitions of ``DEFINITIONS``, once, and wait until their objects can be made."""
+        if name in self._installed:
+            return
+        folder = DEFINITIONS[name].find()
+        assert folder, lacking(name)
+        self.kubectl("apply", "--server-side", "-f", str(folder))
+        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        self._installed.add(name)
 
     @contextmanager
     def namespace(self, name: str = "") -> Iterator[Namespace]:
@@ -173,7 +181,7 @@ class ControlPlane:
             event
             for event in events
             if event.get("objectRef", {}).get("namespace") == namespace
-            and not event["user"]["username"].startswith("system:serviceaccount:kube-system:")
+            and not event["user"].get("username", "").startswith("system:serviceaccount:kube-system:")
         ]
 
     def add_node(
@@ -200,7 +208,7 @@ class ControlPlane:
         self.kubeconfig.write_text(yaml.safe_dump(self.config()))
         (self.folder / "parts.kubeconfig").write_text(yaml.safe_dump(self.config(self._parts_token)))
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
-        (self.folder / "pod.log").write_text(kube_pods.LOG)
+        (self.folder / "pod.log").write_text(kube_pods.log())
         (self.folder / "exec").mkdir()
         stages = kube_pods.config(str(self.folder / "pod.log"), str(self.folder / "exec"))
         (self.folder / "kwok.yaml").write_text(yaml.safe_dump_all(stages))
@@ -296,3 +304,12 @@ def control_plane() -> Iterator[ControlPlane]:
         stack.callback(plane.stop)
         plane.start()
         yield plane
+
+
+@cache
+def shared() -> ControlPlane:
+    """Return the control plane of this process; it is started at the first call, and stopped when the process ends."""
+    plane = ControlPlane()
+    atexit.register(plane.stop)
+    plane.start()
+    return plane
