@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import RouterError, RouterRefused, RouterUnreachable, TrafficConflict
+from bluegreen.core.errors import RouterError, RouterRefused, RouterUnreachable, TrafficConflict, UnsupportedSplit
 from bluegreen.core.ports import CatchesUp, Counts, Readies, Renews
 from bluegreen.core.stamp import Expected, Phase, Stamp
 from bluegreen.routers.nodes import Write
@@ -59,6 +59,12 @@ def restore(router: Router) -> Any:
     return router.shift(BLUE, found.identity, stamp(found.epoch + 1, Phase.RESTORED, found.release))
 
 
+def makes(rig: Any, share: int) -> bool:
+    """Tell whether a kind can make a share; one that makes shares of pods cannot make each."""
+    shares = getattr(rig, "shares", None)
+    return shares is None or share in shares
+
+
 def everywhere(rig: Any, split: Split, epoch: int, phase: Phase) -> None:
     """A fresh reader sees this on every node, in force."""
     reading = rig.router().read()
@@ -76,6 +82,11 @@ def test_every_router_kind_has_a_rig() -> None:
 @pytest.mark.parametrize("share", [0, 1, 10, 50, 99, 100])
 def test_write_returns_what_a_fresh_read_sees(rig: Any, share: int) -> None:
     split, mark = Split.giving(Color.GREEN, share), stamp(1, Phase.CANARY)
+    if not makes(rig, share):
+        with pytest.raises(UnsupportedSplit, match=r"shop: one: wanted .*nothing was moved"):
+            rig.router().shift(split, None, mark)
+        assert {(n.split, n.stamp) for n in rig.router().read().nodes} == {(BLUE, None)}
+        return
     written = rig.router().shift(split, None, mark)
     fresh = rig.router().read()
     assert [replace(n, health=None) for n in written.nodes] == [replace(n, health=None) for n in fresh.nodes]
@@ -107,8 +118,11 @@ def test_a_service_without_a_stamp_reads_its_bare_split(rig: Any) -> None:
 
 
 def test_each_node_tells_the_health_of_each_color(rig: Any) -> None:
+    servers = getattr(rig, "servers", 2)
     for node in rig.router().read().nodes:
-        assert {color: (h.ready, h.total) for color, h in node.health.items()} == dict.fromkeys(Color, (2, 2))
+        assert {color: (h.ready, h.total) for color, h in node.health.items()} == dict.fromkeys(
+            Color, (servers, servers)
+        )
 
 
 # Compare and set
@@ -258,14 +272,16 @@ def test_no_node_at_all_is_unreachable(rig: Any) -> None:
             shift()
 
 
-@pytest.mark.parametrize("at", range(1, 12))
+@pytest.mark.parametrize("at", range(1, 14))
 @pytest.mark.parametrize("step", ["canary", "restore"])
 def test_kill_9_of_the_writer_leaves_one_truth_and_a_way_back(rig: Any, at: int, step: str) -> None:
     claim(rig.router())
     if step == "restore":
         canary(rig.router())
     if not rig.kill_writer(at, {"canary": canary, "restore": restore}[step]):
-        assert at > rig.steps  # the writer came to its end: it has no more steps than that
+        assert at > (
+            rig.steps if step == "canary" else getattr(rig, "back_steps", rig.steps)
+        )  # the writer came to its end: it has no more steps than that
         return
     reading = rig.router().read()
     # Every node bears the old write or the new one, whole; what runs is one of both splits.
@@ -279,7 +295,7 @@ def test_kill_9_of_the_writer_leaves_one_truth_and_a_way_back(rig: Any, at: int,
     everywhere(rig, BLUE, restored.stamp.epoch, Phase.RESTORED)
 
 
-@pytest.mark.parametrize("at", range(1, 12))
+@pytest.mark.parametrize("at", range(1, 14))
 def test_kill_9_of_the_writer_lets_the_step_be_repeated(rig: Any, at: int) -> None:
     claim(rig.router())
     assert rig.kill_writer(at, canary) == (at <= rig.steps)
@@ -353,7 +369,8 @@ def test_check_says_of_a_good_rig_no_more_than_what_its_kind_cannot(rig: Any) ->
     claim(rig.router())
     canary(rig.router())
     assert {(one.code, one.level) for one in rig.router().check()} == wanted
-    assert ("hitless" in rig.can) == ("reload-not-hitless" not in rig.warnings)
+    if rig.can & {"traffic", "hitless"}:
+        assert ("hitless" in rig.can) == ("reload-not-hitless" not in rig.warnings)
 
 
 @pytest.mark.needs("backends")
@@ -364,11 +381,11 @@ def test_an_unknown_backend_is_refused_before_anything_is_touched(rig: Any) -> N
     everywhere(rig, BLUE, 1, Phase.CLAIMED)
 
 
-@pytest.mark.needs("traffic")
+@pytest.mark.needs("health")
 def test_a_color_without_a_healthy_server_gets_no_more_traffic(rig: Any) -> None:
     claim(rig.router())
     rig.drain(Color.GREEN)
-    with pytest.raises(RouterRefused, match=r"none of 2 servers of backend shop-green is up, wanted 10 % for green"):
+    with pytest.raises(RouterRefused, match=r"none of \d .*green is (up|ready), wanted 10 % for green"):
         canary(rig.router())
     claim(rig.router(), "hotfix@2", (1, RUN), epoch=2)  # a claim moves nothing, so it may
     everywhere(rig, BLUE, 2, Phase.CLAIMED)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -24,29 +23,12 @@ from bluegreen.routers.registry import make_router
 from demo.processes import wait_until
 from tests.rigs import kubernetes
 from tests.rigs.kube_namespace import Namespace, deployment, service
+from tests.rigs.kube_traefik import Traefik
 from tests.rigs.rig import Hook, hooked, killed_at, raced
-from tools.kubernetes.programs import cache
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "shop"
 ACCOUNT = "bluegreen"
-_plane: list[Any] = []
-
-
-@contextmanager
-def shared_plane() -> Iterator[kubernetes.ControlPlane]:
-    """One control plane for all who want one at the same time; the last one stops it."""
-    if not _plane:
-        stack = ExitStack()
-        _plane[:] = [0, stack.enter_context(kubernetes.control_plane()), stack]
-    _plane[0] += 1
-    try:
-        yield _plane[1]
-    finally:
-        _plane[0] -= 1
-        if _plane[0] == 0:
-            _plane[2].close()
-            _plane.clear()
 
 
 class KubeRig:
@@ -78,7 +60,7 @@ class KubeRig:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
-        self.plane = self._stack.enter_context(shared_plane())
+        self.plane = kubernetes.shared()
         self.workdir = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bg-")))
         self.prepare()
         self.nodes: list[Namespace] = [self._stack.enter_context(self.plane.namespace()) for _ in range(2)]
@@ -113,7 +95,10 @@ class KubeRig:
         """Ask the API server whether our account may write the object."""
         attributes = {"namespace": node.name, "verb": "patch", "resource": self.resource(), "name": SERVICE}
         group = json.loads(json.dumps(self.group()))
-        spec = {"user": f"system:serviceaccount:{node.name}:{ACCOUNT}", "resourceAttributes": attributes | {"group": group}}
+        spec = {
+            "user": f"system:serviceaccount:{node.name}:{ACCOUNT}",
+            "resourceAttributes": attributes | {"group": group},
+        }
         path = "apis/authorization.k8s.io/v1/subjectaccessreviews"
         return bool(self.plane.ask("POST", path, {"spec": spec})["status"]["allowed"])
 
@@ -265,7 +250,7 @@ class IstioRig(KubeRig):
         return "networking.istio.io"
 
     def prepare(self) -> None:
-        self.plane.install(next((cache() / "crds").glob("istio-api-*")))
+        self.plane.install("istio-api")
 
     def objects(self) -> list[dict[str, Any]]:
         subsets = [{"name": str(color), "labels": {"color": str(color)}} for color in Color]
@@ -308,26 +293,30 @@ class IstioRig(KubeRig):
 
 
 class GatewayRig(KubeRig):
-    """An HTTPRoute; a stand-in says of each generation what a gateway's controller says."""
+    """An HTTPRoute behind a Gateway of Traefik's, which says of each generation that it has taken it."""
 
     manifest, kind = "router-gateway.yaml", "HTTPRoute"
 
     def group(self) -> str:
         return "gateway.networking.k8s.io"
 
-    def prepare(self) -> None:
-        self.plane.install(next((cache() / "crds").glob("gateway-api-*")))
-
     def __enter__(self) -> Self:
-        self.says: dict[str, Any] = {"status": "True", "reason": "Accepted"}
-        self.holds_back = threading.Event()
-        self._ended = threading.Event()
-        threading.Thread(target=self._controller, daemon=True).start()
-        return super().__enter__()
+        with ExitStack() as stack:
+            plane = kubernetes.shared()
+            plane.install("gateway-api")
+            self.traefik = stack.enter_context(Traefik(plane))
+            self.traefik.wait_class()
+            super().__enter__()
+            self._traefik = stack.pop_all()
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
         super().__exit__()
+        self._traefik.close()
+
+    def reset(self) -> None:
+        self.traefik.freeze(frozen=False)
+        super().reset()
 
     def objects(self) -> list[dict[str, Any]]:
         blue, green = ({"name": f"{SERVICE}-{color}", "port": 80} for color in Color)
@@ -338,7 +327,12 @@ class GatewayRig(KubeRig):
         return [
             *(service(f"{SERVICE}-{color}", app=SERVICE, color=str(color)) for color in Color),
             *(pods_of(color, self.servers) for color in Color),
-            {"kind": "HTTPRoute", "metadata": {"name": SERVICE}, "spec": {"parentRefs": [{"name": "edge"}], "rules": rules}},
+            self.traefik.gateway("edge"),
+            {
+                "kind": "HTTPRoute",
+                "metadata": {"name": SERVICE},
+                "spec": {"parentRefs": [{"name": "edge"}], "rules": rules},
+            },
         ]
 
     def section(self) -> dict[str, Any]:
@@ -350,26 +344,3 @@ class GatewayRig(KubeRig):
         for one, weight in zip(rules[1]["backendRefs"], (100 - share, share), strict=True):
             one["weight"] = weight
         node.patch("HTTPRoute", SERVICE, {"spec": {"rules": rules}})
-
-    def _controller(self) -> None:
-        told: dict[tuple[str, str], tuple[int, str]] = {}
-        while not self._ended.wait(0.02):
-            for node in getattr(self, "nodes", ()):
-                with suppress(Exception):  # what the rig's end takes away
-                    self._answer(node, told)
-
-    def _answer(self, node: Namespace, told: dict[tuple[str, str], tuple[int, str]]) -> None:
-        for route in node.list("HTTPRoute"):
-            key, generation = (node.name, route["metadata"]["uid"]), route["metadata"]["generation"]
-            if self.holds_back.is_set() or told.get(key) == (generation, str(self.says)):
-                continue
-            condition = {"lastTransitionTime": "2026-11-29T00:00:00Z", "message": "", "observedGeneration": generation}
-            conditions = [{**condition, "type": kind, **self.says} for kind in ("Accepted", "ResolvedRefs")]
-            parent = {"parentRef": {"name": "edge"}, "controllerName": "rig/stand-in", "conditions": conditions}
-            node.plane.ask(
-                "PATCH",
-                node.path("HTTPRoute", route["metadata"]["name"], "status"),
-                {"status": {"parents": [parent]}},
-                "application/merge-patch+json",
-            )
-            told[key] = (generation, str(self.says))

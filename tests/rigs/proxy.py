@@ -27,7 +27,7 @@ class ProxyRig:
     :param ssh: each node is on a host of its own, behind a real sshd
     """
 
-    can = frozenset({"traffic", "restart", "backends"})
+    can = frozenset({"traffic", "restart", "backends", "health"})
     warnings: frozenset[str] = frozenset()
     steps = 10  # five checkpoints a node
 

@@ -56,9 +56,11 @@ class Rig(Protocol):
 
     ``can`` names what this kind can do beyond the state machine: ``traffic`` (there is an entry that answers),
     ``restart`` (a process that can be reloaded, restarted and killed), ``backends`` (servers that are known by name),
-    ``readies`` (servers that are drained can be put back), ``hitless`` (a shift loses no request of kept-alive clients).
+    ``readies`` (servers that are drained can be put back), ``hitless`` (a shift loses no request of kept-alive clients),
+    ``health`` (a color whose servers are down is refused).
     ``warnings`` are the codes that ``check`` says of a good node of this kind.
-    ``steps`` is how many steps a shift over both nodes has at which its writer can die.
+    ``steps`` is how many steps a shift over both nodes has at which its writer can die; ``back_steps``, where it differs,
+    is the same of a way back. ``servers`` is how many a color has (2), ``shares`` which it can make (all).
     """
 
     name: str

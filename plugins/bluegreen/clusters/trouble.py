@@ -153,7 +153,10 @@ def _mend_refused(message: str) -> str:
 
 def _tls(reason: Any, asked: Asked) -> ClusterTrouble:
     fact = f"cannot {asked.what}: TLS: {' '.join(str(reason).split())[:200]}"
-    return ClusterTrouble("refused", fact, f"see the certificate authority and server name of {asked.access}")
+    if "CERTIFICATE" in fact.upper():
+        return ClusterTrouble("refused", fact, f"see the certificate authority and server name of {asked.access}")
+    # A handshake that breaks off is a server, or a balancer before it, that goes away.
+    return ClusterTrouble("unreachable", fact, f"see whether this host reaches the API server ({asked.access})")
 
 
 def _short(error: BaseException) -> str:
