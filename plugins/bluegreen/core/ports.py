@@ -107,6 +107,19 @@ class CatchesUp(Protocol):
 
 
 @runtime_checkable
+class Foresees(Protocol):
+    """A router that knows before anything is done whether it will be able to make a split."""
+
+    def foresee(self, to: Split) -> None:
+        """
+        Look whether a split can be made once the new color has as many servers as the live one.
+
+        :raises UnsupportedSplit: it cannot
+        """
+        ...
+
+
+@runtime_checkable
 class Counts(Protocol):
     """A router that counts requests by color."""
 

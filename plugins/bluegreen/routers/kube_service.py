@@ -79,6 +79,11 @@ class ServiceRouter(KubeRouter):
     def _own(self) -> Sequence[ServiceNode]:
         return cast("Sequence[ServiceNode]", self.members)
 
+    def foresee(self, to: Split) -> None:
+        """Refuse a share that no number of pods makes, with as many of the new color as of the live one."""
+        for member in self._own:
+            member.foresee(to)
+
     def _need_step(self, to: Split) -> None:
         """Each node has said it already, by its own pods."""
 
@@ -174,6 +179,19 @@ class ServiceNode(ObjectNode):
             self.scales.back_to_full(self.sizes_of(done))
         return done
 
+    def foresee(self, to: Split) -> None:
+        """Refuse a share that could not be made with as many pods of the new color as of the live one."""
+        if to.whole is not None:
+            return
+        self._need_canary(to)
+        with self.errors():
+            found = self.cluster.get(self.kind, self.target)
+            pods = {color: kube_pods.health_of(own).total for color, own in self.pods(found).items()}
+        live = max(Color, key=lambda color: (self.selected(found) == self.router.values[color], to.share(color)))
+        if self.selected(found) != BOTH:  # else a share stands: what made it can make it again
+            sizes = Sizes(pods[live], max(pods.values()))
+            sizes.need(self.service, self.name, to, live.other)
+
     def require_targets(self, node: NodeReading, to: Split) -> None:
         """Refuse a share that no number of pods makes, and more traffic for a color without ready pods enough."""
         if to.whole is None and node.split is not None and to != node.split:
@@ -194,15 +212,18 @@ class ServiceNode(ObjectNode):
             return {}  # somebody wrote over it: the sizes of today are taken for whole
 
     def _need_share(self, node: NodeReading, to: Split) -> None:
-        if self.scales is None:
-            fact = f"wanted {to}: a Service's selector gives all or nothing"
-            step = "give router.canary.deployments, or use a router with weights: istio, gateway_api"
-            raise UnsupportedSplit(fact, service=self.service, part=self.name, next_step=f"nothing was moved; {step}")
+        self._need_canary(to)
         with self.errors():
             found = self.cluster.get(self.kind, self.target)
             moving = node.stamp if node.stamp and node.stamp.phase.transitional else None
             color, sizes = self._scaled(found, to, moving.back_to if moving else None)
             sizes.need(self.service, self.name, to, color)
+
+    def _need_canary(self, to: Split) -> None:
+        if self.scales is None:
+            fact = f"wanted {to}: a Service's selector gives all or nothing"
+            step = "give router.canary.deployments, or use a router with weights: istio, gateway_api"
+            raise UnsupportedSplit(fact, service=self.service, part=self.name, next_step=f"nothing was moved; {step}")
 
     def _scaled(self, found: Json, to: Split, back_to: Color | None) -> tuple[Color, Sizes]:
         """

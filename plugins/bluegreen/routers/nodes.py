@@ -106,6 +106,10 @@ class NodesRouter:
             return self._way_back(to, expected, stamp, before)
         return self._forward(to, expected, stamp, before)
 
+    def foresee(self, to: Split) -> None:
+        """Refuse a split that this kind cannot make; see ``core.ports.Foresees``."""
+        self._need_step(to)
+
     def renew(self, identity: Expected, lease: datetime) -> Reading:
         """Keep the later lease on every node that bears ``identity``; see ``core.ports.Renews``."""
         before = self.read()
