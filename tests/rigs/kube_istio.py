@@ -40,6 +40,9 @@ _PILOT = {
     "PILOT_ENABLE_GATEWAY_API": "false",
     "PILOT_DEBOUNCE_AFTER": "50ms",
     "ENABLE_LEADER_ELECTION": "false",
+    # Filters that only Istio's own build of Envoy has; they have no say in where a request goes.
+    "PILOT_ENABLE_METADATA_EXCHANGE": "false",
+    "PILOT_ENABLE_ALPN_FILTER": "false",
 }
 
 
