@@ -6,7 +6,7 @@ export PYTHONPATH := plugins:.
 export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
 
 .DEFAULT_GOAL := help
-.PHONY: install demo airflow test lint bench soak images dashboards lock clean help
+.PHONY: install demo airflow test kubernetes test-kubernetes lint bench soak images dashboards lock clean help
 
 install: .venv/installed ## make .venv from requirements.lock
 
@@ -31,6 +31,12 @@ else
 	$(BIN)/python -m pytest -n 3 -m "not system"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m system
 endif
+
+kubernetes: install ## build Kubernetes' own programs into ~/.cache/bluegreen, once; needs Go (ARGS="plane": the control plane only)
+	$(BIN)/python -m tools.kubernetes $(ARGS)
+
+test-kubernetes: install kubernetes ## build or find them, then everything that needs them
+	$(BIN)/python -m pytest -n 2 -m kubernetes
 
 lint: install ## ruff, mypy, import-linter, the catalog, DAG integrity
 	$(BIN)/ruff format --check .
@@ -60,4 +66,4 @@ clean: ## remove what the targets made
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

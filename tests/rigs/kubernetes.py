@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -37,7 +37,6 @@ from tests.rigs.wire import Wire
 from tools.kubernetes.programs import DEFINITIONS, PROGRAMS, lacking
 
 PARTS = ("kube-apiserver", "etcd", "kwok", "kube-controller-manager", "kube-scheduler")
-SERVICES, PODS = "10.213.0.0/16", "10.214.0.0/16"
 NODES = ("kwok-1", "kwok-2")
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -67,12 +66,16 @@ class ControlPlane:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bg-kube-"))
         self.token = secrets.token_hex(16)
-        self._parts_token = secrets.token_hex(16)
+        self.parts_token = secrets.token_hex(16)
         self.port, self._etcd_port, self._peer_port, self._kwok_port = free_ports(4)
         self.url = f"https://{LOOPBACK}:{self.port}"
         self.ca = self.folder / "apiserver.crt"
         self.kubeconfig = self.folder / "admin.kubeconfig"
         self.signing_key = self.folder / "accounts.key"
+        self.net = _free_net()
+        self.services, self.pods = f"{self.net}.0.0/18", f"{self.net}.64.0/18"
+        self.before_stop: list[Callable[[], None]] = []
+        """What else ends with the plane, and before it."""
         self._installed: set[str] = set()
         self.processes: dict[str, Process] = {}
         self.session = requests.Session()
@@ -89,10 +92,14 @@ class ControlPlane:
         self._run("kwok", *self._kwok())
         for name in NODES:
             self.add_node(name)
-        wait_until(self._settled, 60, f"nodes to be ready: {self.processes['kwok'].tail(3)}")
+        wait_until(self._settled, 60, "nodes to be ready")
+        self._first_pod()
 
     def stop(self) -> None:
         """Stop all parts, those first that would miss the others."""
+        for undo in reversed(self.before_stop):
+            undo()
+        self.before_stop.clear()
         for process in reversed(self.processes.values()):
             process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -131,6 +138,10 @@ class ControlPlane:
         assert folder, lacking(name)
         self.kubectl("apply", "--server-side", "-f", str(folder))
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        self.net = _free_net()
+        self.services, self.pods = f"{self.net}.0.0/18", f"{self.net}.64.0/18"
+        self.before_stop: list[Callable[[], None]] = []
+        """What else ends with the plane, and before it."""
         self._installed.add(name)
 
     @contextmanager
@@ -202,11 +213,11 @@ class ControlPlane:
     def _write_files(self) -> None:
         rows = [
             f"{self.token},admin,admin,system:masters",
-            f'{self._parts_token},parts,parts,"system:masters,rig:parts"',
+            f'{self.parts_token},parts,parts,"system:masters,rig:parts"',
         ]
         (self.folder / "tokens.csv").write_text("\n".join(rows))
         self.kubeconfig.write_text(yaml.safe_dump(self.config()))
-        (self.folder / "parts.kubeconfig").write_text(yaml.safe_dump(self.config(self._parts_token)))
+        (self.folder / "parts.kubeconfig").write_text(yaml.safe_dump(self.config(self.parts_token)))
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
         (self.folder / "pod.log").write_text(kube_pods.log())
         (self.folder / "exec").mkdir()
@@ -237,7 +248,7 @@ class ControlPlane:
             f"--cert-dir={self.folder}",
             f"--token-auth-file={self.folder}/tokens.csv",
             "--authorization-mode=Node,RBAC",
-            f"--service-cluster-ip-range={SERVICES}",
+            f"--service-cluster-ip-range={self.services}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
@@ -264,7 +275,7 @@ class ControlPlane:
 
     def _kwok(self) -> list[str]:
         words = [f"--kubeconfig={self.folder}/parts.kubeconfig", f"--config={self.folder}/kwok.yaml"]
-        words += ["--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--cidr={PODS}"]
+        words += ["--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--cidr={self.pods}"]
         words += [f"--node-ip={LOOPBACK}", f"--node-port={self._kwok_port}"]
         words += [f"--server-address={LOOPBACK}:{self._kwok_port}"]
         return [*words, f"--tls-cert-file={self.ca}", f"--tls-private-key-file={self.folder}/apiserver.key"]
@@ -278,6 +289,15 @@ class ControlPlane:
             return False
         return answer.ok
 
+    def _first_pod(self) -> None:
+        """Kwok makes its pool of addresses at the first pod; at two first pods at once it makes two, of the same ones."""
+        rig = Namespace(self, "default")
+        wait_until(rig.is_usable, 30, "the default service account")
+        pod = {"metadata": {"name": "first"}, "spec": {"containers": [{"name": "app", "image": "first:1"}]}}
+        self.ask("POST", rig.path("Pod"), pod)
+        wait_until(rig.ready, 30, f"the first pod: {self.processes['kwok'].tail(3)}")
+        rig.delete("Pod", "first")
+
     def _settled(self) -> bool:
         for name, process in self.processes.items():
             assert process.alive, f"{name} ended: {process.tail()}"
@@ -285,6 +305,13 @@ class ControlPlane:
         ready = [c for node in nodes for c in node["status"].get("conditions", []) if c["type"] == "Ready"]
         tainted = any(node["spec"].get("taints") for node in nodes)
         return sum(condition["status"] == "True" for condition in ready) >= len(NODES) and not tainted
+
+
+def _free_net() -> str:
+    """Return the first half of private addresses that this machine has no route to: other planes may be up."""
+    routes = Path("/proc/net/route").read_text().splitlines()[1:]
+    taken = {int(line.split()[1], 16) >> 8 & 0xFF for line in routes if line.split()[1].endswith("0A")}
+    return f"10.{secrets.choice(sorted(set(range(100, 250)) - taken))}"
 
 
 def run_kubectl(kubeconfig: Path, *words: str, told: str | None = None) -> str:

@@ -16,11 +16,13 @@ class Wire:
     Carries bytes between an address of its own and a server's.
 
     :param behind: host and port of the server
+    :param listening: a socket that clients come to; one on loopback by default
     """
 
-    def __init__(self, behind: tuple[str, int]) -> None:
+    def __init__(self, behind: tuple[str, int], listening: socket.socket | None = None) -> None:
         self._behind = behind
-        self.port = free_port()
+        self._listening = listening or socket.create_server((LOOPBACK, free_port()))
+        self.port = self._listening.getsockname()[1]
         self.delay = 0.0
         """Seconds that each piece of an answer is held back."""
         self.connections = 0
@@ -31,12 +33,14 @@ class Wire:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._listening = socket.create_server((LOOPBACK, self.port))
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.cut()
+        # Closing alone would not wake the one that waits for clients.
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
     def cut(self) -> None:

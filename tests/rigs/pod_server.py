@@ -1,0 +1,139 @@
+"""
+Answers HTTP for every pod of kwok, as a small shop in it would: ``python -m tests.rigs.pod_server KUBECONFIG PORT``.
+
+Runs where all pods' addresses are local (``kube_net.py``) and watches the API server. A pod that is ready or not ready
+answers, with its ``color`` label in ``X-Release-Color`` and its version; ``/health`` is 503 where it is not ready. A pod
+that is being deleted finishes and closes its connections; any other address refuses. The annotation
+``rig.bluegreen/errors`` is the share of 500s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import ssl
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from tests.rigs import kube_pods
+
+ERRORS = "rig.bluegreen/errors"
+_SERVING = ("ready", "not-ready")
+
+
+class Pods:
+    """What the API server says of the pods, by address."""
+
+    def __init__(self) -> None:
+        self.by_address: dict[str, dict[str, Any]] = {}
+        self._addresses: dict[str, str] = {}
+        self.open: dict[str, set[asyncio.StreamWriter]] = {}
+
+    def see(self, kind: str, pod: dict[str, Any]) -> None:
+        """Take in one event of the watch."""
+        uid = pod["metadata"]["uid"]
+        address = pod.get("status", {}).get("podIP") or self._addresses.get(uid, "")
+        self._addresses[uid] = address
+        if kind == "DELETED":
+            self._addresses.pop(uid, None)
+        if kind == "DELETED" or kube_pods.shown(pod) not in _SERVING:
+            if self.by_address.get(address, pod)["metadata"]["uid"] == uid:
+                self.by_address.pop(address, None)
+                for writer in self.open.pop(address, set()):
+                    writer.close()
+        else:
+            self.by_address[address] = pod
+
+    async def watch(self, kubeconfig: dict[str, Any]) -> None:
+        """Follow all pods until the process ends; list anew whenever the watch breaks."""
+        cluster, user = kubeconfig["clusters"][0]["cluster"], kubeconfig["users"][0]["user"]
+        trust = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        headers = {"Authorization": f"Bearer {user['token']}"}
+        patient = aiohttp.ClientTimeout(total=None)
+        connector = aiohttp.TCPConnector(ssl=trust)
+        async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=patient) as session:
+            while True:
+                with suppress(aiohttp.ClientError):
+                    await self._follow(session, f"{cluster['server']}/api/v1/pods")
+                await asyncio.sleep(0.2)
+
+    async def _follow(self, session: aiohttp.ClientSession, url: str) -> None:
+        async with session.get(url) as answer:
+            answer.raise_for_status()
+            found = await answer.json()
+        known = {pod["metadata"]["uid"] for pod in found["items"]}
+        for pod in [pod for pod in self.by_address.values() if pod["metadata"]["uid"] not in known]:
+            self.see("DELETED", pod)
+        for pod in found["items"]:
+            self.see("ADDED", pod)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        query = {"watch": "true", "resourceVersion": found["metadata"]["resourceVersion"]}
+        async with session.get(url, params=query, read_bufsize=2**22) as answer:
+            async for line in answer.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
+                self.see(event["type"], event["object"])
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection."""
+        address = writer.get_extra_info("sockname")[0]
+        if address not in self.by_address:
+            writer.transport.abort()
+            return
+        self.open.setdefault(address, set()).add(writer)
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while pod := self.by_address.get(address):
+                path, last = await _request(reader)
+                if not path:
+                    break
+                ends = last or "deletionTimestamp" in pod["metadata"]
+                writer.write(_answer(pod, path, ends))
+                await writer.drain()
+                if ends:
+                    break
+        self.open.get(address, set()).discard(writer)
+        writer.close()
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[str, bool]:
+    """Return the path of the next request, its body read, and whether it is the last; no path where the client has gone."""
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return "", True
+    headers = dict(line.partition(":")[::2] for line in head.lower().split("\r\n")[1:])
+    await reader.readexactly(int(headers.get("content-length", 0)))
+    return head.split()[1], headers.get("connection", "").strip() == "close"
+
+
+def _answer(pod: dict[str, Any], path: str, ends: bool) -> bytes:
+    metadata, container = pod["metadata"], pod["spec"]["containers"][0]
+    ready = kube_pods.shown(pod) == "ready"
+    failing = random.random() < float(metadata.get("annotations", {}).get(ERRORS, 0))
+    status = 503 if path == "/health" and not ready else 500 if failing and path != "/health" else 200
+    color = metadata.get("labels", {}).get("color", "none")
+    told = {"pod": metadata["name"], "color": color, "version": container["image"].rpartition(":")[2]}
+    body = json.dumps(told).encode()
+    lines = [f"HTTP/1.1 {status} Rig", f"X-Release-Color: {color}", f"X-Pod: {metadata['name']}"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines += ["Connection: close"] if ends else []
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def main(kubeconfig: dict[str, Any], port: int) -> None:
+    """Serve until the process is ended."""
+    pods = Pods()
+    await asyncio.start_server(pods.serve, "0.0.0.0", port, backlog=1024)
+    await pods.watch(kubeconfig)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(yaml.safe_load(Path(sys.argv[1]).read_text()), int(sys.argv[2])))
