@@ -7,7 +7,9 @@ Each node is reached by a service account with the very Role of ``include/kubern
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,11 +22,12 @@ from bluegreen.core.colors import Color
 from bluegreen.core.ports import Credentials
 from bluegreen.routers.kube_nodes import KubeRouter
 from bluegreen.routers.registry import make_router
-from demo.processes import wait_until
-from tests.rigs import kubernetes
+from demo.load import Load
+from demo.processes import LOOPBACK, wait_until
+from tests.rigs import kube_gateway, kube_istio, kube_net, kube_pods, kubernetes
 from tests.rigs.kube_namespace import Namespace, deployment, service
-from tests.rigs.kube_traefik import Traefik
 from tests.rigs.rig import Hook, hooked, killed_at, raced
+from tests.rigs.traffic import Answer
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "shop"
@@ -34,7 +37,8 @@ ACCOUNT = "bluegreen"
 class KubeRig:
     """See ``tests/rigs/rig.py``. A kind gives its objects, its section of a service file and a change by hand."""
 
-    can = frozenset({"health"})
+    lags = True
+    """What routes requests follows a moment after the shift, and nothing says when."""
     warnings: frozenset[str] = frozenset()
     servers = 2
     shares: frozenset[int] | None = None
@@ -45,8 +49,25 @@ class KubeRig:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.can = frozenset({"health"}) | (frozenset() if self.no_traffic() else {"traffic", "hitless"})
 
-    def objects(self) -> list[dict[str, Any]]:
+    def no_traffic(self) -> str:
+        """Say why no real requests can be sent here; empty where they can."""
+        raise NotImplementedError
+
+    def request(self, node: Namespace) -> Answer:
+        """Send one request through a node's entry, over a fresh connection."""
+        raise NotImplementedError
+
+    def address(self, node: Namespace) -> tuple[str, int]:
+        """Return where such requests go."""
+        raise NotImplementedError
+
+    def host(self, node: Namespace) -> str:
+        """Return the name that they bear."""
+        return f"{node.name}.test"
+
+    def objects(self, node: Namespace) -> list[dict[str, Any]]:
         """Everything of a node, as it is before the first release."""
         raise NotImplementedError
 
@@ -70,7 +91,7 @@ class KubeRig:
             account = node.account(ACCOUNT)
             self.grant(node)
             self.configs.append(account.config(port=wire.port))
-            node.apply(*self.objects())
+            node.apply(*self.objects(node))
         self.reset()
         return self
 
@@ -147,7 +168,7 @@ class KubeRig:
 
     def put_right(self, node: Namespace) -> None:
         """Bring a node's objects to what they were."""
-        for found in self.objects():
+        for found in self.objects(node):
             if found["kind"] == self.kind and found["metadata"]["name"] == SERVICE:
                 self.renew(node, found)
             elif found["kind"] == "Deployment":
@@ -168,7 +189,6 @@ class KubeRig:
         """Wait until the pods of both colors are ready, and nothing else is there."""
         for color in Color:
             node.wait_ready(f"{SERVICE}-{color}", self.servers)
-        wait_until(lambda: len(node.list("Pod")) == 2 * self.servers, 20, "surplus pods to be gone")
         wait_until(self.settled, 20, "the endpoints to be those of the pods")
 
     def settled(self) -> bool:
@@ -199,6 +219,19 @@ class KubeRig:
             node.turn("not-ready", f"color={color}")
         wait_until(lambda: all(self._ready(node, color) == 0 for node in self.nodes), 20, f"{color} to be not ready")
 
+    def probe(self, number: int, count: int) -> Counter[str]:
+        return Counter(self._color(self.nodes[number]) for _ in range(count))
+
+    def _color(self, node: Namespace) -> str:
+        try:
+            return self.request(node).headers.get("x-release-color", "none")
+        except (OSError, IndexError):
+            return "none"
+
+    def loads(self, **words: Any) -> list[Load]:
+        """Load on the first node; all are shifted."""
+        return [Load([self.address(self.nodes[0])], host_header=self.host(self.nodes[0]), **words | {"rate": 300})]
+
     def _ready(self, node: Namespace, color: Color) -> int:
         health = next(n.health for n in self.router().read().nodes if n.node == ("one", "two")[self.nodes.index(node)])
         return health[color].ready if health else 0
@@ -210,6 +243,8 @@ def pods_of(color: Color, count: int) -> dict[str, Any]:
     labels = {"app": SERVICE, "color": str(color)}
     found["spec"]["selector"]["matchLabels"] = labels
     found["spec"]["template"]["metadata"]["labels"] = labels
+    # As an application should that is asked to end: it answers until every node knows, and closes its connections.
+    found["spec"]["template"]["metadata"]["annotations"] = {kube_pods.ENDS_AFTER: "3s"}
     return found
 
 
@@ -221,7 +256,25 @@ class KubeServiceRig(KubeRig):
     shares = frozenset({0, 10, 50, 100})
     steps, back_steps = 12, 8  # of the canary: mark, scale, put in force; of the way back: the selector, then sizes
 
-    def objects(self) -> list[dict[str, Any]]:
+    def no_traffic(self) -> str:
+        return kube_net.missing()
+
+    def request(self, node: Namespace) -> Answer:
+        return kube_net.shared_net().request(node, SERVICE)
+
+    def address(self, node: Namespace) -> tuple[str, int]:
+        return kube_net.shared_net().address(node, SERVICE)
+
+    def loads(self, **words: Any) -> list[Load]:
+        """Clients that keep their connections, which stay on their pods, and such as make a new one each time."""
+        fresh = {"headers": {"Connection": "close"}}
+        return [*super().loads(**words), *super().loads(**words, **fresh)]
+
+    def prepare(self) -> None:
+        if "traffic" in self.can:
+            kube_net.shared_net()
+
+    def objects(self, node: Namespace) -> list[dict[str, Any]]:
         return [
             service(SERVICE, app=SERVICE, color="blue"),
             *(pods_of(color, self.servers) for color in Color),
@@ -249,10 +302,21 @@ class IstioRig(KubeRig):
     def group(self) -> str:
         return "networking.istio.io"
 
+    def no_traffic(self) -> str:
+        return kube_istio.missing()
+
+    def request(self, node: Namespace) -> Answer:
+        return kube_istio.shared_istio().request(node)
+
+    def address(self, node: Namespace) -> tuple[str, int]:
+        return LOOPBACK, kube_istio.shared_istio().port
+
     def prepare(self) -> None:
         self.plane.install("istio-api")
+        if "traffic" in self.can:
+            kube_istio.shared_istio()
 
-    def objects(self) -> list[dict[str, Any]]:
+    def objects(self, node: Namespace) -> list[dict[str, Any]]:
         subsets = [{"name": str(color), "labels": {"color": str(color)}} for color in Color]
         colors = [{"destination": {"host": SERVICE, "subset": str(color)}} for color in Color]
         routes = [
@@ -268,7 +332,9 @@ class IstioRig(KubeRig):
             },
             {"name": "rest", "match": [{"uri": {"prefix": "/old"}}], "route": [{"destination": {"host": "elsewhere"}}]},
         ]
-        spec = {"hosts": [SERVICE], "http": routes}
+        spec: dict[str, Any] = {"hosts": [self.host(node)], "http": routes}
+        if "traffic" in self.can:
+            spec["gateways"] = [f"{kube_istio.shared_istio().namespace.name}/rig"]
         return [
             service(SERVICE, app=SERVICE),
             *(pods_of(color, self.servers) for color in Color),
@@ -300,25 +366,31 @@ class GatewayRig(KubeRig):
     def group(self) -> str:
         return "gateway.networking.k8s.io"
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            plane = kubernetes.shared()
-            plane.install("gateway-api")
-            self.traefik = stack.enter_context(Traefik(plane))
-            self.traefik.wait_class()
-            super().__enter__()
-            self._traefik = stack.pop_all()
-        return self
+    def no_traffic(self) -> str:
+        return kube_gateway.missing()
 
-    def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        self._traefik.close()
+    def request(self, node: Namespace) -> Answer:
+        return self.gateway.request(node)
+
+    def address(self, node: Namespace) -> tuple[str, int]:
+        return LOOPBACK, self.gateway.port
+
+    @property
+    def gateway(self) -> kube_gateway.Gateway:
+        return kube_gateway.shared_gateway()
+
+    def prepare(self) -> None:
+        self.gateway.plane.install("gateway-api")
+
+    def freeze(self, *, frozen: bool = True) -> None:
+        """Let the controller do nothing, or go on: one that is late."""
+        self.gateway.process.signal(signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def reset(self) -> None:
-        self.traefik.freeze(frozen=False)
+        self.freeze(frozen=False)
         super().reset()
 
-    def objects(self) -> list[dict[str, Any]]:
+    def objects(self, node: Namespace) -> list[dict[str, Any]]:
         blue, green = ({"name": f"{SERVICE}-{color}", "port": 80} for color in Color)
         rules = [
             {"matches": [{"headers": [{"name": "x-tester", "value": "yes"}]}], "backendRefs": [green]},
@@ -327,11 +399,14 @@ class GatewayRig(KubeRig):
         return [
             *(service(f"{SERVICE}-{color}", app=SERVICE, color=str(color)) for color in Color),
             *(pods_of(color, self.servers) for color in Color),
-            self.traefik.gateway("edge"),
             {
                 "kind": "HTTPRoute",
                 "metadata": {"name": SERVICE},
-                "spec": {"parentRefs": [{"name": "edge"}], "rules": rules},
+                "spec": {
+                    "parentRefs": [{"name": "rig", "namespace": self.gateway.namespace.name}],
+                    "hostnames": [self.host(node)],
+                    "rules": rules,
+                },
             },
         ]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.rigs import kube_traefik, kubernetes, nginx
+from tests.rigs import kube_gateway, kubernetes, nginx
 from tests.rigs.haproxy import DEBIAN, HAProxyRig
 from tests.rigs.kube_routers import GatewayRig, IstioRig, KubeServiceRig
 from tests.rigs.memory import MemoryRig
@@ -41,5 +41,5 @@ def missing(variant: str) -> str:
     if build.startswith("debian") and not Path(path).exists():
         return f"there is no {path}: apt-get install {program}"
     if program in ("kube_service", "istio", "gateway_api"):
-        return kubernetes.missing() or (kube_traefik.missing() if program == "gateway_api" else "")
+        return kube_gateway.missing() if program == "gateway_api" else kubernetes.missing()
     return missing_sshd() if variant.endswith("-ssh") else ""

@@ -57,7 +57,8 @@ class Rig(Protocol):
     """
     One router kind's real thing (or memory).
 
-    ``can`` names what this kind can do beyond the state machine: ``traffic`` (there is an entry that answers),
+    ``can`` names what this kind can do beyond the state machine: ``traffic`` (there is an entry that answers), ``counts``
+    (it counts by color),
     ``restart`` (a process that can be reloaded, restarted and killed), ``backends`` (servers that are known by name),
     ``readies`` (servers that are drained can be put back), ``hitless`` (a shift loses no request of kept-alive clients),
     ``health`` (a color whose servers are down is refused).
