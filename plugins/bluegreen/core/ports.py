@@ -22,6 +22,8 @@ class Limits:
     :param cas: whether compare-and-set holds against any writer, or only in the usual case
     :param renew: whether a lease may be renewed every few seconds
     :param follow_within: longest time until every client follows a shift
+    :param arrives_within: how long new requests may still go the old way after a write, where nothing says when they
+        do not; a proof that fails is tried again meanwhile
     :param sticky: clients are kept on a color, so that shares cannot be proven by fresh requests
     :param share_by: ``pods``: a share is made of a color's servers, which it has fewer of until the full switch
     """
@@ -30,6 +32,7 @@ class Limits:
     cas: Literal["atomic", "best-effort"] = "atomic"
     renew: bool = True
     follow_within: timedelta = timedelta()
+    arrives_within: timedelta = timedelta()
     sticky: bool = False
     share_by: Literal["weight", "pods"] = "weight"
 

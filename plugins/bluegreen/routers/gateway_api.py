@@ -8,7 +8,6 @@ The parent may be a Gateway (Envoy Gateway, Traefik, Istio, a cloud's) or a Serv
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, cast
 
 from bluegreen.catalog import models
@@ -17,7 +16,7 @@ from bluegreen.clusters.objects import GRPC_ROUTES, HTTP_ROUTES, Cluster, Json
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.ports import Finding, Limits, Secrets
 from bluegreen.routers import gateway_check, kube_pods, kube_weights
-from bluegreen.routers.kube_nodes import Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
+from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
 from bluegreen.routers.kube_weights import Destinations
 
 GROUP = "gateway.networking.k8s.io"
@@ -34,7 +33,7 @@ class GatewayRouter(KubeRouter):
     :param proving: ``check`` sends a real request to each node's entry
     """
 
-    limits = Limits(follow_within=timedelta(seconds=5))
+    limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)
 
     def __init__(
         self,

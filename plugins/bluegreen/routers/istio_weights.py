@@ -9,7 +9,6 @@ anything is touched: Istio itself would take it, and answer with 503.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import cast
 
 from bluegreen.catalog import models
@@ -19,7 +18,7 @@ from bluegreen.core.colors import Color, Split
 from bluegreen.core.ports import Finding, Limits, Secrets
 from bluegreen.core.reading import NodeReading
 from bluegreen.routers import istio_check, kube_pods, kube_weights
-from bluegreen.routers.kube_nodes import Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
+from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
 from bluegreen.routers.kube_weights import Destinations
 
 
@@ -33,7 +32,7 @@ class IstioWeightsRouter(KubeRouter):
     :param proving: ``check`` sends a real request to each node's entry
     """
 
-    limits = Limits(follow_within=timedelta(seconds=5))
+    limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)
 
     def __init__(
         self, service: models.Service, router: IstioRouter, secrets: Secrets | None = None, *, proving: bool = True

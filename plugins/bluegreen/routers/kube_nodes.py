@@ -35,6 +35,8 @@ from bluegreen.routers.nodes import NodesRouter, Version, Write
 STAMP = "bluegreen.dev/stamp"
 SWAP_WITHIN = timedelta(seconds=5)
 """How long a write is tried again while others write the rest of the object, as its controllers do."""
+ARRIVES_WITHIN = timedelta(seconds=10)
+"""Until proxies and kernels of all nodes route by what the API server has: most often far below a second."""
 BACK_WITHIN = timedelta(seconds=5)
 """How long a way back looks whether a node has it in force before it goes on to the next one."""
 

@@ -24,7 +24,7 @@ from bluegreen.core.errors import NotSettled, UnsupportedSplit
 from bluegreen.core.ports import Finding, Limits, Secrets
 from bluegreen.core.reading import NodeReading
 from bluegreen.routers import kube_pods, kube_service_check
-from bluegreen.routers.kube_nodes import Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
+from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
 from bluegreen.routers.kube_sizes import Making, Scales, Sizes
 from bluegreen.routers.nodes import Version, Write
 
@@ -68,6 +68,7 @@ class ServiceRouter(KubeRouter):
         return Limits(
             finest_step=max(seen, default=100) if self.router.canary else 100,
             follow_within=timedelta(seconds=30),  # until every node's kube-proxy has it, as Argo Rollouts waits
+            arrives_within=ARRIVES_WITHIN,
             share_by="pods",
         )
 
