@@ -76,7 +76,7 @@ def test_a_cluster_address_sends_to_every_ready_pod_of_its_selector(net, colors)
 
     settle(ask, "blue")
     blue = {pod["metadata"]["name"] for pod in colors.list("Pod", "color=blue")}
-    assert set(by("x-pod", ask, 100)) == blue
+    wait_until(lambda: set(by("x-pod", ask, 50)) == blue, 10, "requests to reach every pod")
     (gone,) = colors.turn("not-ready", "color=blue", 1)
     wait_until(lambda: set(by("x-pod", ask, 30)) == blue - {gone}, 10, "requests to spare the pod that is not ready")
     colors.patch("Service", "shop", {"spec": {"selector": {"color": "green"}}})
