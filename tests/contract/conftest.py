@@ -32,8 +32,9 @@ def rigs() -> Iterator[Callable[[str], Any]]:
 
 
 def _marks(variant: str) -> list[pytest.MarkDecorator]:
-    """Every real rig's servers are HAProxy's."""
+    """Every real proxy's servers are HAProxy's."""
     kinds = {"memory": [], "nginx": [pytest.mark.nginx, pytest.mark.haproxy]}
+    kinds |= {kind: [pytest.mark.kubernetes] for kind in ("kube_service", "istio", "gateway_api")}
     return kinds.get(variant.partition("-")[0], [pytest.mark.haproxy])
 
 

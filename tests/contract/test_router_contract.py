@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import RouterError, RouterRefused, RouterUnreachable, TrafficConflict
+from bluegreen.core.errors import RouterError, RouterRefused, RouterUnreachable, TrafficConflict, UnsupportedSplit
 from bluegreen.core.ports import CatchesUp, Counts, Readies, Renews
 from bluegreen.core.stamp import Expected, Phase, Stamp
 from bluegreen.routers.nodes import Write
 from bluegreen.routers.registry import ROUTERS
-from demo.load import Load, LoadProcess
+from demo.load import LoadProcess
 from demo.processes import wait_until
 from tests.rigs.registry import RIGS
 
@@ -59,6 +59,12 @@ def restore(router: Router) -> Any:
     return router.shift(BLUE, found.identity, stamp(found.epoch + 1, Phase.RESTORED, found.release))
 
 
+def makes(rig: Any, share: int) -> bool:
+    """Tell whether a kind can make a share; one that makes shares of pods cannot make each."""
+    shares = getattr(rig, "shares", None)
+    return shares is None or share in shares
+
+
 def everywhere(rig: Any, split: Split, epoch: int, phase: Phase) -> None:
     """A fresh reader sees this on every node, in force."""
     reading = rig.router().read()
@@ -76,6 +82,11 @@ def test_every_router_kind_has_a_rig() -> None:
 @pytest.mark.parametrize("share", [0, 1, 10, 50, 99, 100])
 def test_write_returns_what_a_fresh_read_sees(rig: Any, share: int) -> None:
     split, mark = Split.giving(Color.GREEN, share), stamp(1, Phase.CANARY)
+    if not makes(rig, share):
+        with pytest.raises(UnsupportedSplit, match=r"shop: one: wanted .*nothing was moved"):
+            rig.router().shift(split, None, mark)
+        assert {(n.split, n.stamp) for n in rig.router().read().nodes} == {(BLUE, None)}
+        return
     written = rig.router().shift(split, None, mark)
     fresh = rig.router().read()
     assert [replace(n, health=None) for n in written.nodes] == [replace(n, health=None) for n in fresh.nodes]
@@ -107,8 +118,11 @@ def test_a_service_without_a_stamp_reads_its_bare_split(rig: Any) -> None:
 
 
 def test_each_node_tells_the_health_of_each_color(rig: Any) -> None:
+    servers = getattr(rig, "servers", 2)
     for node in rig.router().read().nodes:
-        assert {color: (h.ready, h.total) for color, h in node.health.items()} == dict.fromkeys(Color, (2, 2))
+        assert {color: (h.ready, h.total) for color, h in node.health.items()} == dict.fromkeys(
+            Color, (servers, servers)
+        )
 
 
 # Compare and set
@@ -258,14 +272,16 @@ def test_no_node_at_all_is_unreachable(rig: Any) -> None:
             shift()
 
 
-@pytest.mark.parametrize("at", range(1, 12))
+@pytest.mark.parametrize("at", range(1, 14))
 @pytest.mark.parametrize("step", ["canary", "restore"])
 def test_kill_9_of_the_writer_leaves_one_truth_and_a_way_back(rig: Any, at: int, step: str) -> None:
     claim(rig.router())
     if step == "restore":
         canary(rig.router())
     if not rig.kill_writer(at, {"canary": canary, "restore": restore}[step]):
-        assert at > rig.steps  # the writer came to its end: it has no more steps than that
+        assert at > (
+            rig.steps if step == "canary" else getattr(rig, "back_steps", rig.steps)
+        )  # the writer came to its end: it has no more steps than that
         return
     reading = rig.router().read()
     # Every node bears the old write or the new one, whole; what runs is one of both splits.
@@ -279,7 +295,7 @@ def test_kill_9_of_the_writer_leaves_one_truth_and_a_way_back(rig: Any, at: int,
     everywhere(rig, BLUE, restored.stamp.epoch, Phase.RESTORED)
 
 
-@pytest.mark.parametrize("at", range(1, 12))
+@pytest.mark.parametrize("at", range(1, 14))
 def test_kill_9_of_the_writer_lets_the_step_be_repeated(rig: Any, at: int) -> None:
     claim(rig.router())
     assert rig.kill_writer(at, canary) == (at <= rig.steps)
@@ -353,7 +369,8 @@ def test_check_says_of_a_good_rig_no_more_than_what_its_kind_cannot(rig: Any) ->
     claim(rig.router())
     canary(rig.router())
     assert {(one.code, one.level) for one in rig.router().check()} == wanted
-    assert ("hitless" in rig.can) == ("reload-not-hitless" not in rig.warnings)
+    if rig.can & {"traffic", "hitless"}:
+        assert ("hitless" in rig.can) == ("reload-not-hitless" not in rig.warnings)
 
 
 @pytest.mark.needs("backends")
@@ -364,17 +381,17 @@ def test_an_unknown_backend_is_refused_before_anything_is_touched(rig: Any) -> N
     everywhere(rig, BLUE, 1, Phase.CLAIMED)
 
 
-@pytest.mark.needs("traffic")
+@pytest.mark.needs("health")
 def test_a_color_without_a_healthy_server_gets_no_more_traffic(rig: Any) -> None:
     claim(rig.router())
     rig.drain(Color.GREEN)
-    with pytest.raises(RouterRefused, match=r"none of 2 servers of backend shop-green is up, wanted 10 % for green"):
+    with pytest.raises(RouterRefused, match=r"none of \d .*green is (up|ready), wanted 10 % for green"):
         canary(rig.router())
     claim(rig.router(), "hotfix@2", (1, RUN), epoch=2)  # a claim moves nothing, so it may
     everywhere(rig, BLUE, 2, Phase.CLAIMED)
 
 
-@pytest.mark.needs("traffic")
+@pytest.mark.needs("traffic", "counts")
 def test_counters_grow_by_color_and_count_5xx(rig: Any) -> None:
     assert isinstance(rig.router(), Counts)
     rig.router().shift(Split(50, 50), None, stamp(1, Phase.CANARY))
@@ -388,7 +405,7 @@ def test_counters_grow_by_color_and_count_5xx(rig: Any) -> None:
     assert after[Color.BLUE].errors == before[Color.BLUE].errors
 
 
-@pytest.mark.needs("traffic")
+@pytest.mark.needs("traffic", "counts")
 def test_counters_go_on_over_all_writes_of_a_release(rig: Any) -> None:
     claim(rig.router())
     rig.probe(0, 20)
@@ -398,7 +415,7 @@ def test_counters_go_on_over_all_writes_of_a_release(rig: Any) -> None:
     assert _counts(rig, "one")[Color.BLUE].requests >= 40
 
 
-@pytest.mark.needs("traffic")
+@pytest.mark.needs("traffic", "counts")
 def test_counters_count_what_the_proxy_answers_in_the_servers_place(rig: Any) -> None:
     claim(rig.router())
     rig.drain(Color.BLUE)
@@ -408,7 +425,7 @@ def test_counters_count_what_the_proxy_answers_in_the_servers_place(rig: Any) ->
     assert (after.errors - before.errors, after.requests - before.requests) == (5, 5)
 
 
-@pytest.mark.needs("traffic")
+@pytest.mark.needs("traffic", "counts")
 def test_a_node_that_does_not_answer_has_no_counters(rig: Any) -> None:
     rig.lose(1)
     assert asyncio.run(rig.router().counters()).keys() == {"one"}
@@ -424,13 +441,22 @@ def _counts(rig: Any, node: str) -> Any:
 @pytest.mark.needs("traffic")
 def test_the_probe_sees_the_split(rig: Any) -> None:
     rig.router().shift(BLUE, None, stamp(1, Phase.CLAIMED))
+    follows(rig, {"blue"})
     assert [rig.probe(n, 60) for n in (0, 1)] == [{"blue": 60}] * 2
     canary(rig.router())
+    follows(rig, {"blue", "green"})
     for number in (0, 1):
         green = rig.probe(number, 400)["green"]
         assert 14 <= green <= 76, green  # 40 expected; outside of this once in a million runs
     rig.router().shift(GREEN, (2, RUN), stamp(3, Phase.SWITCHED))
+    follows(rig, {"green"})
     assert [rig.probe(n, 60) for n in (0, 1)] == [{"green": 60}] * 2
+
+
+def follows(rig: Any, colors: set[str]) -> None:
+    """Wait for what routes requests, where it comes after what is written, as a proof does."""
+    if getattr(rig, "lags", False):
+        wait_until(lambda: all(set(rig.probe(n, 60)) == colors for n in (0, 1)), 20, f"{colors} to answer")
 
 
 @pytest.mark.needs("restart")
@@ -444,7 +470,7 @@ def test_the_last_split_survives(rig: Any, what: str) -> None:
     assert rig.probe(0, 30) == {"green": 30}
 
 
-@pytest.mark.needs("traffic")
+@pytest.mark.needs("traffic", "counts")
 def test_nothing_is_in_flight_on_a_color_that_traffic_was_taken_from(rig: Any) -> None:
     claim(rig.router())
     rig.probe(0, 40)
@@ -455,19 +481,24 @@ def test_nothing_is_in_flight_on_a_color_that_traffic_was_taken_from(rig: Any) -
 
 @pytest.mark.needs("traffic", "hitless")
 def test_switching_there_and_back_loses_no_request(rig: Any) -> None:
-    targets = [("127.0.0.1", node.entry_port) for node in rig.nodes]
-    load = LoadProcess(Load(targets, host_header="shop.test", connections=20, rate=1500), rig.workdir, "switching")
-    load.start()
+    # The last of several is one whose clients follow every switch.
+    all_loads = [
+        LoadProcess(load, rig.workdir, f"switching{n}") for n, load in enumerate(rig.loads(connections=20, rate=1500))
+    ]
+    for load in all_loads:
+        load.start()
     epoch, identity, until = 0, None, time.monotonic() + 1.5
     while epoch < 8 or time.monotonic() < until:
         for split in (TENTH, GREEN, TENTH, BLUE):
             epoch += 1
             rig.router().shift(split, identity, stamp(epoch, Phase.CANARY))
             identity = (epoch, RUN)
-    load.wait_for_next()
-    final = load.stop()
-    assert final.failures == {}
-    assert min(final.of("blue").requests, final.of("green").requests) > 100
+            follows(rig, {str(color) for color in Color if split.share(color)})
+    for load in all_loads:
+        load.wait_for_next()
+    ended = [load.stop() for load in all_loads]
+    assert [final.failures for final in ended] == [{}] * len(ended)
+    assert min(ended[-1].of(str(color)).requests for color in Color) > 100
 
 
 class _DeadError(Exception):

@@ -244,12 +244,18 @@ def test_every_phase_and_every_error_is_explained_and_none_that_does_not_exist()
     assert names_in("phases-and-errors.md", "Errors") == kinds - {"BlueGreenError", "RouterError"}
 
 
+ASKED = (
+    r"(socket|command|status|include)-(unreachable|refused)"
+    r"|cluster-(unreachable|refused|forbidden|missing)|(deployment|destination-rule)-missing"
+)
+
+
 def test_every_finding_is_explained_and_none_that_does_not_exist():
     source = "\n".join(path.read_text() for path in PLUGINS.rglob("*.py"))
     codes = set(re.findall(r"(?:inding|Fault)\(\s*\"([a-z0-9-]+)\"", source))
     explained = names_in("phases-and-errors.md", "What `bluegreen check` finds")
     # What a host program answers is named after the part that was asked: socket-unreachable.
-    asked = {name for name in explained if re.fullmatch(r"(socket|command|status|include)-(unreachable|refused)", name)}
+    asked = {name for name in explained if re.fullmatch(ASKED, name)}
     assert explained - asked == codes
 
 

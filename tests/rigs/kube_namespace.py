@@ -49,9 +49,9 @@ class Namespace:
     def __init__(self, plane: ControlPlane, name: str) -> None:
         self.plane, self.name = plane, name
 
-    def path(self, kind: str, name: str = "", part: str = "") -> str:
-        """Return where an object, or all of its kind, is."""
-        version = _VERSIONS.get(kind, "v1")
+    def path(self, kind: str, name: str = "", part: str = "", version: str = "") -> str:
+        """Return where an object, or all of its kind, is; ``version`` is its API's where that is not the usual one."""
+        version = version or _VERSIONS.get(kind, "v1")
         place = [f"api/{version}" if version == "v1" else f"apis/{version}", "namespaces", self.name, _plural(kind)]
         return "/".join([*place, *filter(None, (name, part))])
 
@@ -59,10 +59,9 @@ class Namespace:
         """Make or change objects as ``kubectl apply --server-side`` does, as field manager ``rig``."""
         for each in objects:
             kind, name = each["kind"], each["metadata"]["name"]
-            told = {"apiVersion": _VERSIONS.get(kind, "v1"), **each}
-            self.plane.ask(
-                "PATCH", self.path(kind, name), yaml.safe_dump(told), APPLY, fieldManager="rig", force="true"
-            )
+            version = each.get("apiVersion", _VERSIONS.get(kind, "v1"))
+            told, path = {"apiVersion": version, **each}, self.path(kind, name, version=version)
+            self.plane.ask("PATCH", path, yaml.safe_dump(told), APPLY, fieldManager="rig", force="true")
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """Return one object."""

@@ -102,6 +102,8 @@ class ClusterNet:
         ip(*inside, "route", "add", "local", self.plane.pods, "dev", "lo")
         # Services have no address; kube-proxy's rules turn them into pods' on the way to here.
         ip(*inside, "route", "add", "default", "via", here)
+        # What no rule turns is refused on its way through, not dropped in silence.
+        ip("netns", "exec", self.name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
         ip("route", "add", net, "via", there, "dev", self.name)
 
     def _run(self, stack: ExitStack, name: str, *command: str | Path | None) -> Process:

@@ -66,7 +66,7 @@ class ControlPlane:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bg-kube-"))
         self.token = secrets.token_hex(16)
-        self._parts_token = secrets.token_hex(16)
+        self.parts_token = secrets.token_hex(16)
         self.port, self._etcd_port, self._peer_port, self._kwok_port = free_ports(4)
         self.url = f"https://{LOOPBACK}:{self.port}"
         self.ca = self.folder / "apiserver.crt"
@@ -92,7 +92,8 @@ class ControlPlane:
         self._run("kwok", *self._kwok())
         for name in NODES:
             self.add_node(name)
-        wait_until(self._settled, 60, f"nodes to be ready: {self.processes['kwok'].tail(3)}")
+        wait_until(self._settled, 60, "nodes to be ready")
+        self._first_pod()
 
     def stop(self) -> None:
         """Stop all parts, those first that would miss the others."""
@@ -212,11 +213,11 @@ class ControlPlane:
     def _write_files(self) -> None:
         rows = [
             f"{self.token},admin,admin,system:masters",
-            f'{self._parts_token},parts,parts,"system:masters,rig:parts"',
+            f'{self.parts_token},parts,parts,"system:masters,rig:parts"',
         ]
         (self.folder / "tokens.csv").write_text("\n".join(rows))
         self.kubeconfig.write_text(yaml.safe_dump(self.config()))
-        (self.folder / "parts.kubeconfig").write_text(yaml.safe_dump(self.config(self._parts_token)))
+        (self.folder / "parts.kubeconfig").write_text(yaml.safe_dump(self.config(self.parts_token)))
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
         (self.folder / "pod.log").write_text(kube_pods.log())
         (self.folder / "exec").mkdir()
@@ -287,6 +288,15 @@ class ControlPlane:
         except (requests.RequestException, OSError):
             return False
         return answer.ok
+
+    def _first_pod(self) -> None:
+        """Kwok makes its pool of addresses at the first pod; at two first pods at once it makes two, of the same ones."""
+        rig = Namespace(self, "default")
+        wait_until(rig.is_usable, 30, "the default service account")
+        pod = {"metadata": {"name": "first"}, "spec": {"containers": [{"name": "app", "image": "first:1"}]}}
+        self.ask("POST", rig.path("Pod"), pod)
+        wait_until(rig.ready, 30, f"the first pod: {self.processes['kwok'].tail(3)}")
+        rig.delete("Pod", "first")
 
     def _settled(self) -> bool:
         for name, process in self.processes.items():

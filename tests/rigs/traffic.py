@@ -11,9 +11,11 @@ class Answer(NamedTuple):
     headers: dict[str, str]
 
 
-def fresh_request(port: int, path: str = "/", timeout: float = 5.0, host: str = "127.0.0.1") -> Answer:
+def fresh_request(
+    port: int, path: str = "/", timeout: float = 5.0, host: str = "127.0.0.1", name: str = "shop.test"
+) -> Answer:
     with socket.create_connection((host, port), timeout) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
         raw = b"".join(iter(lambda: connection.recv(65536), b""))
     first, *lines = raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)

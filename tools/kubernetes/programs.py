@@ -31,7 +31,7 @@ class Module:
     A folder with a go.mod and a go.sum of ours; they pin everything down to the last dependency.
 
     :param name: of the folder
-    :param source: the module whose version counts
+    :param source: the module whose version counts; none where the source is in the folder itself
     """
 
     name: str
@@ -45,6 +45,8 @@ class Module:
     @cached_property
     def version(self) -> str:
         """What its go.mod requires, as ``v1.37.2``."""
+        if not self.source:
+            return "v1"
         found = re.search(rf"{re.escape(self.source)} (v\S+)", (self.folder / "go.mod").read_text())
         if found is None:
             raise RuntimeError(f"{self.folder / 'go.mod'} does not require {self.source}")
@@ -53,7 +55,7 @@ class Module:
     @cached_property
     def key(self) -> str:
         """A short digest of all that decides what comes out."""
-        text = "".join((self.folder / name).read_text() for name in ("go.mod", "go.sum"))
+        text = "".join(file.read_text() for file in sorted(self.folder.iterdir()))
         return hashlib.sha256((text + " ".join(FLAGS)).encode()).hexdigest()[:10]
 
 
@@ -147,6 +149,7 @@ PROGRAMS = {
         Program("host-local", _CNI, "plugins/ipam/host-local", "node"),
         Program("loopback", _CNI, "plugins/main/loopback", "node"),
         Program("portmap", _CNI, "plugins/meta/portmap", "node"),
+        Program("shop", Module("shop", ""), ".", "node"),
         Program("pilot-discovery", ISTIO, "pilot/cmd/pilot-discovery", "istio"),
     )
 }

@@ -1,8 +1,8 @@
 """
 What a service file may say, as frozen models. Unknown keys are refused.
 
-A new kind of router is one model here (of a deployer in ``deploys.py``, of evidence or rule in ``evidence.py``), in the
-union beside its siblings, one module in its room and a line in that room's registry.
+A new kind of router is one model here (of Kubernetes in ``kube.py``, of a deployer in ``deploys.py``, of evidence or rule
+in ``evidence.py``), in the union beside its siblings, one module in its room and a line in that room's registry.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
-from bluegreen.catalog.kube_deploys import HelmDeploy, KubeDeploy
+from bluegreen.catalog.kube import GatewayApiRouter, IstioRouter, KubeServiceRouter
+from bluegreen.catalog.kube_deploys import HelmDeploy, KubeColors, KubeDeploy
 from bluegreen.catalog.migrations import Migrations
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.catalog.sessions import Sessions, State
@@ -173,7 +174,9 @@ class NginxRouter(Section):
         return self.sticky.cookie if self.sticky else None
 
 
-Router = Annotated[HAProxyRouter | NginxRouter, Field(discriminator="type")]
+Router = Annotated[
+    HAProxyRouter | NginxRouter | KubeServiceRouter | IstioRouter | GatewayApiRouter, Field(discriminator="type")
+]
 
 
 class Health(Section):
@@ -319,6 +322,8 @@ class Service(Section):
     @field_validator("release")
     @classmethod
     def _enough_targets(cls, release: Release, info: ValidationInfo) -> Release:
+        if isinstance(info.data.get("deploy"), KubeColors):
+            return release  # one target is a Service, and has any number of pods
         targets = min((len(color.targets) for color in info.data.get("colors", {}).values()), default=None)
         if targets is not None and release.min_healthy > targets:
             raise ValueError(f"min_healthy is {release.min_healthy}, but a color has {targets} targets only")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic_core import ErrorDetails
 
-from bluegreen.catalog import deploys, durations, evidence, models, section
+from bluegreen.catalog import deploys, durations, evidence, kube, models, section
 from bluegreen.catalog.yaml_text import Document, Path, Problem, shown
 
 Sentence = tuple[str, str]
@@ -27,6 +27,9 @@ _PATTERNS = {
     section.CONNECTION_ID: "the id of an Airflow connection",
     evidence.METRIC_NAME: "the name of a Prometheus metric",
     evidence.LABEL_NAME: "the name of a Prometheus label",
+    kube.OBJECT_NAME: "a Kubernetes name: lower-case letters, digits, dashes and dots",
+    kube.LABEL_KEY: "the key of a Kubernetes label, like version or app.kubernetes.io/version",
+    kube.LABEL_VALUE: "the value of a Kubernetes label",
     durations.PATTERN: "a duration like 500ms, 30s, 5m or 1h30m",
 }
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from secrets import token_hex
@@ -22,6 +22,7 @@ from typing import TypeVar
 from bluegreen.catalog.models import Entry
 from bluegreen.checks.fresh import TIMEOUT, Address, Answer, Asker, NoAnswer, asking, shown
 from bluegreen.core.colors import Color, Split
+from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import CheckFailed
 from bluegreen.core.evidence import NodeProof, Proof
 from bluegreen.core.ports import Credentials
@@ -42,6 +43,8 @@ NODE_TIMEOUT = timedelta(seconds=10)
 ENOUGH_FAILURES = 16
 """After so many a node is not asked further: the result stands, and a dead node must not hold a restore."""
 
+FIRST_PAUSE = 0.2
+"""Seconds before a proof is tried again."""
 STICKY_KEY = "bluegreen-proof"
 OUT_OF_TIME = "out of time"
 
@@ -250,6 +253,28 @@ def prove(
     except CheckFailed as error:
         return Proof(str(split), False, str(error))
     return _proof(entry, split, found)
+
+
+def prove_again(ask: Callable[[], Proof], within: Deadline) -> Proof:
+    """
+    Ask again while a write may still be on its way to what routes requests, as in a cluster; two in a row must hold then.
+
+    The pauses double, so that the tries are few: a split that leaks must not come through by many.
+
+    :param ask: one proof
+    :param within: how long it may be on its way; one try where that is nothing
+    """
+    proof = ask()
+    if proof.proven is not False or within.left <= 0:
+        return proof
+    pauses = within.tries(FIRST_PAUSE, longest_pause=within.left)
+    next(pauses)  # the first try is behind us
+    for _ in pauses:
+        if (proof := ask()).proven is False:
+            continue
+        if (proof := ask()).proven is not False:
+            break
+    return proof
 
 
 def _address(entry: Entry, node: str) -> Address:

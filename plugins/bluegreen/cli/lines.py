@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -30,6 +31,10 @@ def lines(
     By hand, or as a patch to look at and apply. Nothing is written.
     """
     found = load_service(folder_of(ctx, services), service)
+    if not isinstance(found.router, HAProxyRouter | NginxRouter):
+        fact = f"a router of type {found.router.type} has no configuration file: its objects are in the cluster"
+        step = f"see docs/kubernetes.md for the objects; bluegreen check {service} says what they lack"
+        raise ReleaseRefused(fact, service=service, part="router", next_step=step)
     if not patch:
         print(lines_of(found).rstrip())
     elif live is None:
@@ -46,16 +51,16 @@ def lines(
 
 def lines_of(service: Service) -> str:
     """Return the lines of a service, for people to add."""
-    if service.router.type == "nginx":
+    router = service.router
+    if isinstance(router, NginxRouter):
         from bluegreen.routers import nginx_config  # noqa: PLC0415 - only this kind needs it
 
-        return nginx_config.lines_to_add(service, service.router)
+        return nginx_config.lines_to_add(service, router)
     from bluegreen.routers import haproxy_config, haproxy_existing  # noqa: PLC0415 - only this kind needs it
 
-    frontends = haproxy_existing.frontends_of(service.router)
-    return haproxy_config.lines_to_add(
-        service.service, service.router, service.entry.color_header, service.health.path, frontends
-    )
+    own = cast("HAProxyRouter", router)
+    frontends = haproxy_existing.frontends_of(own)
+    return haproxy_config.lines_to_add(service.service, own, service.entry.color_header, service.health.path, frontends)
 
 
 def patch_of(service: Service, live: Color) -> str:
@@ -67,7 +72,7 @@ def patch_of(service: Service, live: Color) -> str:
     from bluegreen.routers import existing, haproxy_existing, nginx_existing  # noqa: PLC0415 - only --patch needs them
 
     changes: dict[Path, existing.Edit] = {}
-    router, nodes = service.router, list[HAProxyNode | NginxNode](service.router.nodes)
+    router, nodes = service.router, cast("Sequence[HAProxyNode | NginxNode]", service.router.nodes)
     for number, node in enumerate(nodes):
         if node.config is None or node.ssh:
             where = f"on {node.ssh.host}" if node.ssh else "not named"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,7 +75,12 @@ def told(asked: Asked) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise (answered(error.status, error.body, asked) if error.status else _tls(error.reason, asked)) from error
+        raise answered(error.status, error.body, asked) from error
+    except AttributeError as error:
+        # The client stumbles over its own error of a TLS handshake, which has no body.
+        if not isinstance(error.__context__, ApiException):
+            raise
+        raise _tls(error.__context__.reason, asked) from error
     except SSLError as error:
         raise _tls(str(error), asked) from error
     except (HTTPError, OSError) as error:
@@ -91,9 +96,8 @@ def answered(status: int, body: Any, asked: Asked) -> ClusterTrouble:
     :param body: the ``Status`` object as text, if it is one
     """
     said = _status(body)
-    message, causes = said.get("message", ""), (said.get("details") or {}).get("causes") or []
-    more = "; ".join(cause.get("message", "") for cause in causes if cause.get("message", "") not in message)
-    fact = f"cannot {asked.what}: {status} {' '.join(f'{message} ({more})'.split()) if more else message}".rstrip()
+    message, details = said.get("message", ""), said.get("details") or {}
+    fact = f"cannot {asked.what}: {status} {message}".rstrip()
     if status == 401:
         mend = f"renew the login: its token is expired or revoked ({asked.access})"
         return ClusterTrouble("forbidden", f"cannot {asked.what}: 401, the login is not accepted", mend)
@@ -101,8 +105,11 @@ def answered(status: int, body: Any, asked: Asked) -> ClusterTrouble:
         fact = f"{found['who']} may not {asked.what}"
         return ClusterTrouble("forbidden", fact, f"add the rule {asked.rule} to its Role; see include/kubernetes")
     if status == 404:
-        return ClusterTrouble("missing", *_missing(asked, named=bool((said.get("details") or {}).get("name"))))
-    kind = _kind(status, causes)
+        return ClusterTrouble("missing", *_missing(asked, named=bool(details.get("name"))))
+    if status == 422 and not details.get("kind"):
+        # A JSON patch that does not fit: its test failed, or what it replaces is gone. What is not valid has a kind.
+        return ClusterTrouble("conflict", f"cannot {asked.what}: it is not as it was read", _MENDS["conflict"])
+    kind = _kind(status)
     return ClusterTrouble(kind, fact, _MENDS.get(kind) or _mend_refused(message))
 
 
@@ -113,8 +120,8 @@ _MENDS: Mapping[Trouble, str] = {
 }
 
 
-def _kind(status: int, causes: Sequence[Mapping[str, Any]]) -> Trouble:
-    if status == 409 or (status == 422 and _patch_failed(causes)):
+def _kind(status: int) -> Trouble:
+    if status == 409:
         return "conflict"
     if status == 410:
         return "expired"
@@ -127,11 +134,6 @@ def _status(body: Any) -> dict[str, Any]:
     except (ValueError, TypeError):
         return {"message": " ".join(str(body).split())[:200]}
     return found if isinstance(found, dict) else {}
-
-
-def _patch_failed(causes: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether a JSON patch did not fit: its ``test`` failed, or what it replaces is not there any more."""
-    return any(cause.get("reason") == "UnexpectedServerResponse" for cause in causes)
 
 
 def _missing(asked: Asked, *, named: bool) -> tuple[str, str]:
@@ -151,7 +153,10 @@ def _mend_refused(message: str) -> str:
 
 def _tls(reason: Any, asked: Asked) -> ClusterTrouble:
     fact = f"cannot {asked.what}: TLS: {' '.join(str(reason).split())[:200]}"
-    return ClusterTrouble("refused", fact, f"see the certificate authority and server name of {asked.access}")
+    if "CERTIFICATE" in fact.upper():
+        return ClusterTrouble("refused", fact, f"see the certificate authority and server name of {asked.access}")
+    # A handshake that breaks off is a server, or a balancer before it, that goes away.
+    return ClusterTrouble("unreachable", fact, f"see whether this host reaches the API server ({asked.access})")
 
 
 def _short(error: BaseException) -> str:

@@ -22,14 +22,19 @@ class Limits:
     :param cas: whether compare-and-set holds against any writer, or only in the usual case
     :param renew: whether a lease may be renewed every few seconds
     :param follow_within: longest time until every client follows a shift
+    :param arrives_within: how long new requests may still go the old way after a write, where nothing says when they
+        do not; a proof that fails is tried again meanwhile
     :param sticky: clients are kept on a color, so that shares cannot be proven by fresh requests
+    :param share_by: ``pods``: a share is made of a color's servers, which it has fewer of until the full switch
     """
 
     finest_step: int = 1
     cas: Literal["atomic", "best-effort"] = "atomic"
     renew: bool = True
     follow_within: timedelta = timedelta()
+    arrives_within: timedelta = timedelta()
     sticky: bool = False
+    share_by: Literal["weight", "pods"] = "weight"
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,19 @@ class CatchesUp(Protocol):
 
     def catch_up(self) -> Reading:
         """Bring nodes that lag behind a claimed or final truth up to it; a transitional truth is left alone."""
+        ...
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A router that knows before anything is done whether it will be able to make a split."""
+
+    def foresee(self, to: Split) -> None:
+        """
+        Look whether a split can be made once the new color has as many servers as the live one.
+
+        :raises UnsupportedSplit: it cannot
+        """
         ...
 
 

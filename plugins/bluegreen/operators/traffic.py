@@ -71,6 +71,24 @@ class NginxTrafficOperator(TrafficOperator):
     router_type: ClassVar[str | None] = "nginx"
 
 
+class KubernetesServiceTrafficOperator(TrafficOperator):
+    """Move a service's traffic through a plain Kubernetes Service; see ``TrafficOperator``."""
+
+    router_type: ClassVar[str | None] = "kube_service"
+
+
+class IstioTrafficOperator(TrafficOperator):
+    """Move a service's traffic through an Istio VirtualService; see ``TrafficOperator``."""
+
+    router_type: ClassVar[str | None] = "istio"
+
+
+class GatewayTrafficOperator(TrafficOperator):
+    """Move a service's traffic through a route of the Gateway API; see ``TrafficOperator``."""
+
+    router_type: ClassVar[str | None] = "gateway_api"
+
+
 class ShiftOperator(BlueGreenOperator):
     """
     One step of a release: a share of the traffic for the new color.

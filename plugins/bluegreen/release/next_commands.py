@@ -5,6 +5,7 @@ from __future__ import annotations
 from shlex import quote
 from urllib.parse import urlsplit
 
+from bluegreen.catalog.kube import KubeNode
 from bluegreen.catalog.models import HAProxyNode, Service
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -47,6 +48,8 @@ def on_target(url: str, command: str) -> str:
 def on_node(service: Service, name: str, command: str) -> str:
     """Run something where a router's node runs."""
     node = next((one for one in service.router.nodes if one.name == name), service.router.nodes[0])
+    if isinstance(node, KubeNode):
+        return command  # kubectl runs anywhere
     ssh = node.ssh
     if ssh is None:
         far = isinstance(node, HAProxyNode) and not node.socket.startswith("/") and node.socket.rpartition(":")[0]
@@ -58,7 +61,17 @@ def on_node(service: Service, name: str, command: str) -> str:
 def proxy_states(service: Service, name: str, url: str) -> str:
     """Show what a node's own check makes of the servers; for a proxy without one, ask from its host."""
     node = next((one for one in service.router.nodes if one.name == name), service.router.nodes[0])
+    if isinstance(node, KubeNode):
+        return f"kubectl -n {quote(node.namespace)} get pods -o wide"
     if not isinstance(node, HAProxyNode):
         return on_node(service, name, curl(url))
     where = node.socket if node.socket.startswith("/") else f"tcp:{node.socket}"
     return on_node(service, name, f"echo 'show stat' | socat stdio {quote(where)} | cut -d, -f1,2,18,37")
+
+
+def router_state(service: Service, name: str) -> str:
+    """Show whether what decides the split runs at all."""
+    node = next((one for one in service.router.nodes if one.name == name), service.router.nodes[0])
+    if isinstance(node, KubeNode):
+        return f"kubectl -n {quote(node.namespace)} auth can-i --list"
+    return on_node(service, name, f"systemctl status {service.router.type}")

@@ -14,7 +14,7 @@ from bluegreen.catalog.durations import text
 from bluegreen.catalog.models import CanaryStep, Service
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotServing, ReleaseRefused, RouterUnreachable, TrafficConflict
-from bluegreen.core.ports import CatchesUp
+from bluegreen.core.ports import CatchesUp, Foresees
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.answer import who
@@ -104,6 +104,7 @@ def plan(ports: Ports, request: Request) -> Plan:
     :raises TrafficConflict: another release holds it
     :raises RouterUnreachable: a node does not answer
     :raises NotServing: the live color does not serve, so there would be no way back
+    :raises UnsupportedSplit: the router cannot make a share of the canary
     """
     service = _resolved(ports, request)
     reading = _at_rest(ports, request)
@@ -119,8 +120,7 @@ def plan(ports: Ports, request: Request) -> Plan:
             part=live,
             next_step="mend it first, see bluegreen status",
         )
-    if "watch" not in request.skip:
-        refuse_bad_queries(ports, live)
+    _foresee(ports, service, request, live)
     epoch = (stamp.epoch if stamp else 0) + 1
     over = f", over {stamp.release}" if stamp and stamp.phase is Phase.CLAIMED and stamp.run != request.run else ""
     claim = Stamp(
@@ -167,8 +167,7 @@ def dry_run(ports: Ports, request: Request) -> list[str]:
     reading = ports.router.read()
     _everything_answers(ports, reading)
     live, epoch = _live(ports, reading), reading.stamp.epoch if reading.stamp else 0
-    if "watch" not in request.skip:
-        refuse_bad_queries(ports, live)
+    _foresee(ports, service, request, live)
     nodes = ", ".join(node.node for node in reading.nodes)
     asked = service.release.approvals
     steps = [("claimed", Split.whole_on(live), _asking(asked.before_canary))]
@@ -183,6 +182,15 @@ def dry_run(ports: Ports, request: Request) -> list[str]:
         f"epoch {epoch + n}: write blue/green {split} as {phase} to {nodes}" + (f", then {then}" if then else "")
         for n, (phase, split, then) in enumerate(steps, start=1)
     ]
+
+
+def _foresee(ports: Ports, service: Service, request: Request, live: Color) -> None:
+    """Refuse what could not be done in the end, before anything is deployed for it: a share, a query."""
+    if isinstance(ports.router, Foresees) and "canary" not in request.skip:
+        for step in service.release.canary:
+            ports.router.foresee(Split.giving(live.other, step.share))
+    if "watch" not in request.skip:
+        refuse_bad_queries(ports, live)
 
 
 def _asking(approval: Approval | None) -> str:

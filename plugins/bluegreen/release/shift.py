@@ -197,6 +197,8 @@ def _both_serve(ports: Ports, plan: Plan, reading: Reading) -> None:
 
 def _as_many(ports: Ports, plan: Plan, reading: Reading) -> None:
     """Before the full switch the new color has as many healthy servers as the old one, and ``release.min_healthy``."""
+    if ports.router.limits.share_by == "pods" and reading.split and reading.split.whole is None:
+        return  # its share is made of few: the router gives it the others, and waits for them, before it switches
     new = reading.worst_health(plan.idle) or ports.deployer.status(plan.idle).health
     old, least = ports.health(reading, plan.live), plan.service.release.min_healthy
     if new.ready < max(old.ready, least):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from shlex import quote
 from urllib.parse import urlsplit
 
+from bluegreen.catalog.kube import KubeNode
 from bluegreen.catalog.models import HAProxyNode
 from bluegreen.checks.looks import Look
 from bluegreen.checks.names import THIS_HOST, differing
@@ -85,8 +86,7 @@ def _unreachable(facts: Facts, node: NodeReading) -> Cause:
         return Cause("ssh-login-refused", says, say.on_node(facts.service, node.node, "true"))
     if DISK.search(node.error):
         return Cause("node-disk", says, _disk_command(facts, node.node))
-    unit = facts.service.router.type
-    return Cause("node-unreachable", says, say.on_node(facts.service, node.node, f"systemctl status {unit}"))
+    return Cause("node-unreachable", says, say.router_state(facts.service, node.node))
 
 
 def node_disk(facts: Facts) -> Iterator[Cause]:
@@ -103,6 +103,8 @@ def _node_of(facts: Facts, where: str) -> str:
 
 def _disk_command(facts: Facts, name: str) -> str:
     node = next((one for one in facts.service.router.nodes if one.name == name), facts.service.router.nodes[0])
+    if isinstance(node, KubeNode):
+        return say.router_state(facts.service, name)
     path = (node.file or node.map) if isinstance(node, HAProxyNode) else node.include
     look = f"id; ls -la {quote(str(path.parent))}; df -h {quote(str(path.parent))}"
     return say.on_node(facts.service, name, look)

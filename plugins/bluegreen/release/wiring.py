@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from bluegreen.analysis.registry import make_count_sources, make_source
 from bluegreen.catalog.models import Service
 from bluegreen.channels.delivery import Channels
-from bluegreen.checks.proof import STICKY_KEY, prove
+from bluegreen.checks.proof import STICKY_KEY, prove, prove_again
 from bluegreen.core.colors import Split
+from bluegreen.core.deadlines import Deadline
 from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import Secrets
 from bluegreen.deployers.registry import make_deployer
@@ -25,16 +27,18 @@ def ports_for(service: Service, secrets: Secrets, log: Log = say) -> Ports:
     :param secrets: where credentials come from
     :param log: one line for people
     """
+    router, deployer = make_router(service, secrets), make_deployer(service, secrets)
 
     def prover(split: Split) -> Proof:
         credentials = service.entry.credentials(secrets)
         nodes = {node.name: node.entry for node in service.router.nodes}
-        return prove(service.entry, nodes, split, credentials, cookie=service.router.client_cookie or STICKY_KEY)
+        cookie = service.router.client_cookie or STICKY_KEY
+        ask = partial(prove, service.entry, nodes, split, credentials, cookie=cookie)
+        return prove_again(ask, Deadline(router.limits.arrives_within))
 
     channels = service.notify.all
     tell = Channels(channels, secrets, log) if channels else tell_nobody
     marking = telling(tell, service.notify.markers, secrets, log)
-    router, deployer = make_router(service, secrets), make_deployer(service, secrets)
     replica = replica_of(service)
     return Ports(
         service,

@@ -12,6 +12,7 @@ from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
 from bluegreen.hosts.host_files import Trouble
+from bluegreen.hosts.places import Place
 from bluegreen.routers import haproxy_config, haproxy_host
 from bluegreen.routers.hosted import HostedNode
 from bluegreen.routers.node_check import Level, NodeCheck
@@ -50,6 +51,7 @@ def check(
 class HAProxyCheck(NodeCheck):
     """The check of one node."""
 
+    place: Place
     router: models.HAProxyRouter
     node: models.HAProxyNode
 

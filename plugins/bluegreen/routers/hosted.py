@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotSettled, RouterError, RouterRefused, RouterUnreachable, TrafficConflict
 from bluegreen.core.evidence import Counters, NodeCounters
-from bluegreen.core.reading import Health, NodeReading, Reading
-from bluegreen.core.stamp import Expected, Stamp
+from bluegreen.core.reading import Health, NodeReading
+from bluegreen.core.stamp import Stamp
 from bluegreen.hosts.host_files import Trouble
 from bluegreen.hosts.places import Place
 from bluegreen.routers.nodes import NodesRouter, Version, Write
@@ -130,6 +130,8 @@ class HostedRouter(NodesRouter):
     :param members: its nodes, in the order of writing
     """
 
+    members: Sequence[HostedNode]
+
     def __init__(self, service: str, members: Sequence[HostedNode]) -> None:
         self.members = tuple(members)
         super().__init__(service, self.members)
@@ -138,10 +140,3 @@ class HostedRouter(NodesRouter):
         """Cumulative counts of every node that answers, asked at the same time."""
         counted = await asyncio.gather(*(member.counters() for member in self.members))
         return {member.name: counts for member, counts in zip(self.members, counted, strict=True) if counts is not None}
-
-    def _forward(self, to: Split, expected: Expected | None, stamp: Stamp, before: Reading) -> Reading:
-        # On every node before the first is moved.
-        for member, node in zip(self.members, before.nodes, strict=True):
-            if node.reachable:
-                member.require_targets(node, to)
-        return super()._forward(to, expected, stamp, before)

@@ -11,6 +11,7 @@ from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
 from bluegreen.hosts.host_files import Trouble
+from bluegreen.hosts.places import Place
 from bluegreen.routers import nginx_config, nginx_include
 from bluegreen.routers.hosted import HostedNode
 from bluegreen.routers.nginx_config import Configuration, Directive
@@ -40,6 +41,7 @@ def check(
 class NginxCheck(NodeCheck):
     """The check of one node."""
 
+    place: Place
     catalog: models.Service
     router: models.NginxRouter
     node: models.NginxNode

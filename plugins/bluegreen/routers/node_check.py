@@ -7,17 +7,25 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 from urllib.parse import urlsplit
 
 from bluegreen.catalog import models
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
-from bluegreen.hosts.places import Place
 
 REQUEST_TIMEOUT = 2.0
 HERE = socket.gethostname()
 Level = Literal["error", "warning"]
+
+
+class Named(Protocol):
+    """From where a node is looked at."""
+
+    @property
+    def name(self) -> str:
+        """How findings call it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class NodeCheck:
     service: str
     name: str
     entry: models.Entry | None
-    place: Place
+    place: Named
 
     mend_redirect: ClassVar[str]
     mend_color: ClassVar[str]

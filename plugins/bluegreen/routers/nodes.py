@@ -63,6 +63,18 @@ class Node(Protocol):
         ...
 
 
+class Guarded(Protocol):
+    """A node that knows what it cannot serve."""
+
+    def require_targets(self, node: NodeReading, to: Split) -> None:
+        """
+        Refuse, before anything is touched, a split that this node cannot serve.
+
+        :raises RouterRefused: it cannot
+        """
+        ...
+
+
 class NodesRouter:
     """
     A router over nodes that are written one after the other.
@@ -71,7 +83,13 @@ class NodesRouter:
     :param nodes: in the one fixed order of writing
     """
 
-    limits = Limits()
+    @property
+    def limits(self) -> Limits:
+        """What this kind cannot do."""
+        return Limits()
+
+    members: Sequence[Guarded] = ()
+    """The same nodes, of kinds that know what they cannot serve."""
 
     def __init__(self, service: str, nodes: Sequence[Node]) -> None:
         self.service = service
@@ -87,6 +105,10 @@ class NodesRouter:
         if stamp.phase.way_back:
             return self._way_back(to, expected, stamp, before)
         return self._forward(to, expected, stamp, before)
+
+    def foresee(self, to: Split) -> None:
+        """Refuse a split that this kind cannot make; see ``core.ports.Foresees``."""
+        self._need_step(to)
 
     def renew(self, identity: Expected, lease: datetime) -> Reading:
         """Keep the later lease on every node that bears ``identity``; see ``core.ports.Renews``."""
@@ -112,13 +134,10 @@ class NodesRouter:
         return self.read()
 
     def _forward(self, to: Split, expected: Expected | None, stamp: Stamp, before: Reading) -> Reading:
-        if to.blue % self.limits.finest_step:
-            raise UnsupportedSplit(
-                f"wanted {to}, the finest step is {self.limits.finest_step} %",
-                service=self.service,
-                part="router",
-                next_step="nothing was moved; give canary steps that it can make",
-            )
+        for member, node in zip(self.members, before.nodes, strict=False):
+            if node.reachable:
+                member.require_targets(node, to)
+        self._need_step(to)
         if before.unreachable:
             raise self._unreachable(before)
         waiting = [node for node in before.nodes if not _bears(node, to, stamp)]
@@ -135,6 +154,15 @@ class NodesRouter:
                 self._undo(moved, to, stamp)
                 raise
         return self.read()
+
+    def _need_step(self, to: Split) -> None:
+        if to.blue % self.limits.finest_step:
+            raise UnsupportedSplit(
+                f"wanted {to}, the finest step is {self.limits.finest_step} %",
+                service=self.service,
+                part="router",
+                next_step="nothing was moved; give canary steps that it can make",
+            )
 
     def _undo(self, moved: Sequence[NodeReading], to: Split, stamp: Stamp) -> None:
         # Only nodes that bear the new epoch: the one that failed may or may not have taken the write.

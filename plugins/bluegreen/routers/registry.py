@@ -11,6 +11,9 @@ from bluegreen.core.ports import Router, Secrets
 ROUTERS = {
     "haproxy": "bluegreen.routers.haproxy:HAProxyRouter",
     "nginx": "bluegreen.routers.nginx:NginxRouter",
+    "kube_service": "bluegreen.routers.kube_service:ServiceRouter",
+    "istio": "bluegreen.routers.istio_weights:IstioWeightsRouter",
+    "gateway_api": "bluegreen.routers.gateway_api:GatewayRouter",
 }
 """Type in the service file -> module and class, imported when a service wants it."""
 

@@ -129,10 +129,18 @@ BAD = {
     "unknown kind": (
         "type: haproxy",
         "type: hapoxy",
-        ":6: router.type: found 'hapoxy', allowed haproxy, nginx; did you mean 'haproxy'?",
+        ":6: router.type: found 'hapoxy', allowed gateway_api, haproxy, istio, kube_service, nginx; did you mean 'haproxy'?",
     ),
-    "no kind": ("  type: haproxy\n", "", ":6: router.type: the key 'type' is missing; allowed haproxy, nginx"),
-    "kind is a number": ("type: haproxy", "type: 5", ":6: router.type: found 5, allowed haproxy, nginx"),
+    "no kind": (
+        "  type: haproxy\n",
+        "",
+        ":6: router.type: the key 'type' is missing; allowed gateway_api, haproxy, istio, kube_service, nginx",
+    ),
+    "kind is a number": (
+        "type: haproxy",
+        "type: 5",
+        ":6: router.type: found 5, allowed gateway_api, haproxy, istio, kube_service, nginx",
+    ),
     "no mapping": (
         "health:\n  status: 200",
         "health: fine",

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bluegreen.catalog.models import Entry
-from bluegreen.checks.proof import OUT_OF_TIME, STICKY_KEY, prove
+from bluegreen.checks.proof import OUT_OF_TIME, STICKY_KEY, prove, prove_again
 from bluegreen.core.colors import Color, Split
+from bluegreen.core.deadlines import Deadline
+from bluegreen.core.evidence import Proof
 from bluegreen.core.ports import Credentials
 from bluegreen.core.stamp import now_utc
 from tests.rigs.deploy_targets import LOOPBACK, Reply, Site, colored, free_port
@@ -290,3 +292,29 @@ def test_threads_do_not_disturb_each_other(sites):
     for thread in threads:
         thread.join()
     assert found == {"100/0": True, "0/100": True}
+
+
+# A data plane that follows late
+
+
+@pytest.mark.parametrize(
+    ("within", "answers", "proven", "asked"),
+    [
+        (0, [False, True], False, 1),  # what says when it has a write is asked once
+        (10, [True], True, 1),
+        (10, [None], None, 1),
+        (10, [False, True, True], True, 3),
+        (10, [False, False, True, False, True, True], True, 6),  # one that holds among such that do not is luck
+        (10, [False] * 99, False, 7),
+    ],
+)
+def test_a_proof_is_tried_again_while_a_write_is_on_its_way(within, answers, proven, asked):
+    now, given = [0.0], iter(answers)
+    seen = []
+
+    def ask() -> Proof:
+        seen.append(Proof("0/100", next(given), "so"))
+        return seen[-1]
+
+    deadline = Deadline(timedelta(seconds=within), lambda: now[0], lambda pause: now.__setitem__(0, now[0] + pause))
+    assert (prove_again(ask, deadline).proven, len(seen)) == (proven, asked)

@@ -1,0 +1,154 @@
+"""
+Gateway API: the weights of an HTTPRoute's or a GRPCRoute's backendRefs.
+
+A write is in force when every parent of the route says so of this very generation: ``Accepted`` and ``ResolvedRefs``.
+The parent may be a Gateway (Envoy Gateway, Traefik, Istio, a cloud's) or a Service (Linkerd).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from bluegreen.catalog import models
+from bluegreen.catalog.kube import GatewayApiRouter, KubeNode
+from bluegreen.clusters.objects import GRPC_ROUTES, HTTP_ROUTES, Cluster, Json
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.ports import Finding, Limits, Secrets
+from bluegreen.routers import gateway_check, kube_pods, kube_weights
+from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
+from bluegreen.routers.kube_weights import Destinations
+
+GROUP = "gateway.networking.k8s.io"
+WANTED = ("Accepted", "ResolvedRefs")
+
+
+class GatewayRouter(KubeRouter):
+    """
+    A service behind a route of the Gateway API in one or more clusters.
+
+    :param service: the service file
+    :param router: its ``router``
+    :param secrets: who logs in to the clusters
+    :param proving: ``check`` sends a real request to each node's entry
+    """
+
+    limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)
+
+    def __init__(
+        self,
+        service: models.Service,
+        router: GatewayApiRouter,
+        secrets: Secrets | None = None,
+        *,
+        proving: bool = True,
+    ) -> None:
+        members = [RouteNode(service, router, node, cluster) for node, cluster in clusters_of(router, secrets)]
+        super().__init__(service, members, proving=proving)
+        self.own = tuple(members)
+
+    @classmethod
+    def of(cls, service: models.Service, secrets: Secrets) -> GatewayRouter:
+        """Make the router of a service."""
+        return cls(service, cast("GatewayApiRouter", service.router), secrets)  # the registry chose by its type
+
+    def check(self) -> Sequence[Finding]:
+        """Find what in the cluster would keep a shift from doing what it says."""
+        return [one for member in self.own for one in gateway_check.of(self, member).findings()]
+
+
+class RouteNode(ObjectNode):
+    """One HTTPRoute or GRPCRoute in one namespace."""
+
+    def __init__(self, service: models.Service, router: GatewayApiRouter, node: KubeNode, cluster: Cluster) -> None:
+        super().__init__(service, router, node, cluster)
+        self.router = router
+        self.kind = HTTP_ROUTES if router.kind == "HTTPRoute" else GRPC_ROUTES
+
+    @property
+    def target(self) -> str:
+        """The route's name."""
+        return self.router.route
+
+    def rules(self, found: Json) -> list[Destinations]:
+        """Return every rule, with the colors that it names."""
+        names = {color: {"name": one.name, "port": one.port} for color, one in self.router.backends.items()}
+        rules = []
+        for number, rule in enumerate(found["spec"].get("rules") or ()):
+            refs = rule.get("backendRefs") or ()
+            matches = rule.get("matches") or ()
+            rules.append(
+                Destinations(
+                    f"rule {rule.get('name') or number}",
+                    f"/spec/rules/{number}/backendRefs",
+                    [kube_weights.by_color(names, ref) if self._is_service(ref) else None for ref in refs],
+                    [ref.get("weight", 1) for ref in refs],
+                    pinned=bool(matches) and all(one.get("headers") or one.get("queryParams") for one in matches),
+                )
+            )
+        return rules
+
+    def routed(self, found: Json, fields: Mapping[str, str]) -> Routed:
+        """Read the weights."""
+        del fields
+        return kube_weights.routed(self._carrying(found), "no rule has both colors as its backendRefs")
+
+    def edits(self, found: Json, split: Split) -> Sequence[Operation]:
+        """Return the operations on the weights."""
+        return kube_weights.edits(self._carrying(found), split)
+
+    def healths(self, found: Json) -> Healths:
+        """Return the ready endpoints of each color's Service."""
+        del found
+        names = {color: self.router.backends[color].name for color in Color}
+        return kube_pods.services_health(self.cluster, names)
+
+    def not_in_force(self, found: Json) -> str:
+        """Say which parent has not taken this generation of the route."""
+        return next(_not_taken(found, self.cluster.namespace), "")
+
+    def _carrying(self, found: Json) -> list[Destinations]:
+        return [one for one in self.rules(found) if one.both]
+
+    def _is_service(self, ref: Json) -> bool:
+        group, kind, namespace = ref.get("group", ""), ref.get("kind", "Service"), ref.get("namespace")
+        return (group, kind) == ("", "Service") and namespace in (None, self.cluster.namespace)
+
+
+def parents(refs: Sequence[Mapping[str, Any]], namespace: str) -> Iterator[tuple[Any, ...]]:
+    """
+    Yield what tells parents apart; what a reference leaves out is the API's default.
+
+    :param namespace: the route's own
+    """
+    for ref in refs:
+        yield (
+            ref.get("group", GROUP),
+            ref.get("kind", "Gateway"),
+            ref.get("namespace", namespace),
+            ref["name"],
+            ref.get("sectionName"),
+            ref.get("port"),
+        )
+
+
+def _not_taken(found: Json, namespace: str) -> Iterator[str]:
+    said = (found.get("status") or {}).get("parents") or ()
+    told = list(parents([one["parentRef"] for one in said], namespace))
+    for parent in parents(found["spec"].get("parentRefs") or (), namespace):
+        name = f"{parent[1]} {parent[2]}/{parent[3]}"
+        answers = [one for one, whose in zip(said, told, strict=True) if whose == parent]
+        if not answers:
+            yield f"no controller has taken it for {name}"
+        for answer in answers:
+            yield from _not_true(answer, name, found["metadata"]["generation"])
+
+
+def _not_true(answer: Json, name: str, generation: int) -> Iterator[str]:
+    conditions = {one["type"]: one for one in answer.get("conditions") or ()}
+    for wanted in WANTED:
+        one = conditions.get(wanted)
+        if one is None or one.get("observedGeneration", 0) < generation:
+            yield f"{name} has not said {wanted} of generation {generation} yet"
+        elif one["status"] != "True":
+            yield f"{name} says {wanted}: {one['status']}, {one.get('reason')}: {one.get('message')}"

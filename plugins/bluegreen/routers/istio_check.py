@@ -1,0 +1,92 @@
+"""Whether a VirtualService's routes really carry both colors, and the DestinationRule knows their subsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bluegreen.clusters.objects import DESTINATION_RULES, ENDPOINT_SLICES, PODS, SERVICES, VIRTUAL_SERVICES, Json
+from bluegreen.clusters.trouble import ClusterTrouble
+from bluegreen.core.colors import Color
+from bluegreen.core.ports import Finding
+from bluegreen.routers.kube_check import ObjectCheck, Right, Us, entry_of
+
+if TYPE_CHECKING:
+    from bluegreen.routers.istio_weights import IstioNode, IstioWeightsRouter
+
+
+def of(router: IstioWeightsRouter, member: IstioNode) -> IstioCheck:
+    """Make the check of one node."""
+    entry = entry_of(router.catalog, proving=router.proving)
+    return IstioCheck(router.service, member.name, entry, Us(), member)
+
+
+@dataclass(frozen=True)
+class IstioCheck(ObjectCheck):
+    """The check of one node."""
+
+    member: IstioNode
+
+    mend_split = "give each of these routes both destinations with weights that sum to 100, such as 100 and 0"
+
+    @property
+    def fields(self) -> Sequence[str]:
+        """Path of the list that has the weights: it has one owner as a whole."""
+        return ("spec", "http")
+
+    def rights(self) -> Sequence[Right]:
+        """Everything that the router asks of the API server."""
+        router = self.member.router
+        own = Right(("get", "patch"), VIRTUAL_SERVICES, names=(router.virtual_service,))
+        services = tuple(dict.fromkeys(self.member.service_of(color) for color in Color))
+        if len(services) == 2:
+            return own, Right(("list",), ENDPOINT_SLICES), Right(("get",), SERVICES, names=services, check=True)
+        if router.destination_rule is None:
+            return (own,)
+        rule = Right(("get",), DESTINATION_RULES, names=(router.destination_rule,))
+        return own, rule, Right(("get",), SERVICES, names=services), Right(("list",), PODS)
+
+    def own(self, found: Json) -> Iterator[Finding]:
+        """What a VirtualService may have wrong."""
+        yield from self._routes(found)
+        yield from self._subsets()
+        yield from self._services()
+
+    def _routes(self, found: Json) -> Iterator[Finding]:
+        carrying = {one.path for one in self.member.carrying(found)}
+        for one in self.member.routes(found):
+            if one.path in carrying or one.pinned or one.one is None:
+                continue
+            fact = f"{self.member.says}: {one.says} sends all its requests to {one.one}, whatever the split is"
+            mend = "give it both destinations; what is for testers matches a header or a query parameter"
+            yield self.finding("route-of-one-color", fact, mend)
+
+    def _subsets(self) -> Iterator[Finding]:
+        router = self.member.router
+        wanted = {color: one.subset for color, one in router.destinations.items() if one.subset}
+        if wanted and router.destination_rule is None:
+            fact = (
+                f"nobody says whether the subsets {', '.join(wanted.values())} are there: Istio answers 503 where not"
+            )
+            yield self.finding("subsets-not-checked", fact, "name router.destination_rule", "warning")
+        if not wanted or router.destination_rule is None:
+            return
+        try:
+            known = self.member.subsets()
+        except ClusterTrouble as trouble:
+            yield self.finding(f"destination-rule-{trouble.kind}", trouble.fact, trouble.mend)
+            return
+        for color, name in wanted.items():
+            if name not in known:
+                fact = f"DestinationRule {router.destination_rule} has no subset {name} for {color}"
+                mend = f"add it there; it has {', '.join(sorted(known)) or 'none'}"
+                yield self.finding("subset-missing", fact, mend)
+
+    def _services(self) -> Iterator[Finding]:
+        for name in dict.fromkeys(filter(None, (self.member.service_of(color) for color in Color))):
+            try:
+                self.member.cluster.get(SERVICES, name)
+            except ClusterTrouble as trouble:
+                if trouble.kind == "missing":
+                    yield self.finding("destination-missing", trouble.fact, "make it, or mend router.destinations")

@@ -1,0 +1,147 @@
+"""
+Istio: the weights of a VirtualService's http routes.
+
+Nothing of the object is touched but these weights and the stamp. Istio says nowhere that its proxies have them, so that
+a write counts as in force when the API server has it, and the proof says the rest. An unknown subset is refused before
+anything is touched: Istio itself would take it, and answer with 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from bluegreen.catalog import models
+from bluegreen.catalog.kube import IstioRouter, KubeNode
+from bluegreen.clusters.objects import DESTINATION_RULES, PODS, SERVICES, VIRTUAL_SERVICES, Cluster, Json
+from bluegreen.core.colors import Color, Split
+from bluegreen.core.ports import Finding, Limits, Secrets
+from bluegreen.core.reading import NodeReading
+from bluegreen.routers import istio_check, kube_pods, kube_weights
+from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed, clusters_of
+from bluegreen.routers.kube_weights import Destinations
+
+
+class IstioWeightsRouter(KubeRouter):
+    """
+    A service behind a VirtualService in one or more clusters.
+
+    :param service: the service file
+    :param router: its ``router``
+    :param secrets: who logs in to the clusters
+    :param proving: ``check`` sends a real request to each node's entry
+    """
+
+    limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)
+
+    def __init__(
+        self, service: models.Service, router: IstioRouter, secrets: Secrets | None = None, *, proving: bool = True
+    ) -> None:
+        members = [IstioNode(service, router, node, cluster) for node, cluster in clusters_of(router, secrets)]
+        super().__init__(service, members, proving=proving)
+        self.own = tuple(members)
+
+    @classmethod
+    def of(cls, service: models.Service, secrets: Secrets) -> IstioWeightsRouter:
+        """Make the router of a service."""
+        return cls(service, cast("IstioRouter", service.router), secrets)  # the registry chose by its type
+
+    def check(self) -> Sequence[Finding]:
+        """Find what in the cluster would keep a shift from doing what it says."""
+        return [one for member in self.own for one in istio_check.of(self, member).findings()]
+
+
+class IstioNode(ObjectNode):
+    """One VirtualService in one namespace."""
+
+    kind = VIRTUAL_SERVICES
+
+    def __init__(self, service: models.Service, router: IstioRouter, node: KubeNode, cluster: Cluster) -> None:
+        super().__init__(service, router, node, cluster)
+        self.router = router
+
+    @property
+    def target(self) -> str:
+        """The VirtualService's name."""
+        return self.router.virtual_service
+
+    def routes(self, found: Json) -> list[Destinations]:
+        """Return every http route, with the colors that it names."""
+        names = {color: one.model_dump(exclude_none=True) for color, one in self.router.destinations.items()}
+        routes = []
+        for number, route in enumerate(found["spec"].get("http") or ()):
+            targets = route.get("route") or ()
+            matches = route.get("match") or ()
+            routes.append(
+                Destinations(
+                    f"route {route.get('name') or number}",
+                    f"/spec/http/{number}/route",
+                    [kube_weights.by_color(names, one["destination"]) for one in targets],
+                    [one.get("weight", 0) for one in targets],
+                    pinned=bool(matches) and all(one.get("headers") or one.get("queryParams") for one in matches),
+                )
+            )
+        return routes
+
+    def carrying(self, found: Json) -> list[Destinations]:
+        """Return the routes whose weights are ours: those that the catalog names, else those of both colors."""
+        routes = self.routes(found)
+        if self.router.routes is None:
+            return [one for one in routes if one.both]
+        return [one for one in routes if one.says.removeprefix("route ") in self.router.routes]
+
+    def missing_routes(self, found: Json) -> list[str]:
+        """Return the names in the catalog that no route has."""
+        known = {one.says.removeprefix("route ") for one in self.routes(found)}
+        return [name for name in self.router.routes or () if name not in known]
+
+    def routed(self, found: Json, fields: Mapping[str, str]) -> Routed:
+        """Read the weights."""
+        del fields
+        if missing := self.missing_routes(found):
+            return Routed(None, f"it has no http route {', '.join(missing)}")
+        return kube_weights.routed(self.carrying(found), "no http route carries both colors")
+
+    def edits(self, found: Json, split: Split) -> Sequence[Operation]:
+        """Return the operations on the weights."""
+        return kube_weights.edits(self.carrying(found), split)
+
+    def healths(self, found: Json) -> Healths:
+        """Return the ready endpoints of each color's Service, or the ready pods of its subset."""
+        del found
+        services = {color: self.service_of(color) for color in Color}
+        if not all(services.values()):
+            return {}  # in another namespace or outside of the cluster
+        if services[Color.BLUE] != services[Color.GREEN]:
+            return kube_pods.services_health(self.cluster, cast("Mapping[Color, str]", services))
+        if self.router.destination_rule is None:
+            return {}  # nobody says which pods a subset has
+        subsets = self.subsets()
+        labels = {color: subsets.get(str(self.router.destinations[color].subset)) for color in Color}
+        selector = self.cluster.get(SERVICES, str(services[Color.BLUE]))["spec"].get("selector") or {}
+        pods = self.cluster.list(PODS, kube_pods.selector_text(selector)).items
+        return {
+            color: kube_pods.health_of(pod for pod in pods if own is not None and kube_pods.has_labels(pod, own))
+            for color, own in labels.items()
+        }
+
+    def service_of(self, color: Color) -> str:
+        """Return the Service of a color's host, empty where it is none of this namespace."""
+        name, _, rest = self.router.destinations[color].host.partition(".")
+        return name if not rest or rest.split(".")[0] == self.cluster.namespace else ""
+
+    def subsets(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of each subset of the DestinationRule that the catalog names."""
+        rule = self.cluster.get(DESTINATION_RULES, str(self.router.destination_rule))
+        return {one["name"]: one.get("labels") or {} for one in rule["spec"].get("subsets") or ()}
+
+    def require_targets(self, node: NodeReading, to: Split) -> None:
+        """Refuse a subset that the DestinationRule does not have: its requests would be answered with 503."""
+        if self.router.destination_rule:
+            with self.errors():
+                known = self.subsets()
+            for color, one in self.router.destinations.items():
+                if one.subset not in known:
+                    fact = f"DestinationRule {self.router.destination_rule} has no subset {one.subset} for {color}"
+                    raise self.refused(fact, f"add it there; it has {', '.join(sorted(known)) or 'none'}")
+        super().require_targets(node, to)

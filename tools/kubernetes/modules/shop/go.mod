@@ -1,0 +1,3 @@
+module bluegreen/shop
+
+go 1.26.0

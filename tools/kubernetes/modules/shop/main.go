@@ -1,0 +1,67 @@
+// A small shop for a container: one static program, which is also the pause container of its pods.
+//
+// RELEASE_COLOR and RELEASE_VERSION say who it is. FAULT is errors=0.3 (a share of 500s), unready (health is 503) or
+// crash (it ends with 3). At SIGTERM it goes on for DRAIN (2s) and closes each connection with its next answer.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"math/rand"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	if len(os.Args) > 1 && os.Args[1] == "pause" {
+		<-stop
+		return
+	}
+	fault, share, _ := strings.Cut(os.Getenv("FAULT"), "=")
+	errors, _ := strconv.ParseFloat(share, 64)
+	if fault == "crash" {
+		log.Print("fault: cannot read its configuration")
+		os.Exit(3)
+	}
+	drain, err := time.ParseDuration(os.Getenv("DRAIN"))
+	if err != nil {
+		drain = 2 * time.Second
+	}
+	pod, _ := os.Hostname()
+	says := map[string]string{"pod": pod, "color": os.Getenv("RELEASE_COLOR"), "version": os.Getenv("RELEASE_VERSION")}
+	answer := func(w http.ResponseWriter, status int) {
+		w.Header().Set("X-Release-Color", says["color"])
+		w.Header().Set("X-Pod", pod)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(says)
+	}
+	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, map[bool]int{true: 503, false: 200}[fault == "unready"])
+	})
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, map[bool]int{true: 500, false: 200}[rand.Float64() < errors])
+	})
+	server := &http.Server{Addr: ":8080", IdleTimeout: 2 * time.Minute}
+	go func() {
+		if err := server.ListenAndServe(); err != http.ErrServerClosed {
+			log.Fatal(err)
+		}
+	}()
+	fmt.Printf("%s %s serves\n", says["color"], says["version"])
+	<-stop
+	server.SetKeepAlivesEnabled(false)
+	time.Sleep(drain)
+	patient, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_ = server.Shutdown(patient)
+}
