@@ -12,7 +12,7 @@ from demo.processes import wait_until
 from tests.rigs import kube_node
 from tests.rigs.kube_namespace import service
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.xdist_group("node")]
+pytestmark = pytest.mark.kubernetes
 
 
 @pytest.fixture(scope="session")
