@@ -124,7 +124,8 @@ class ClusterNet:
             "clusterCIDR": self.plane.pods,
             "clientConnection": {"kubeconfig": f"{self.plane.folder}/parts.kubeconfig"},
             "healthzBindAddress": f"{LOOPBACK}:10256",
-            "nftables": {"minSyncPeriod": "0s"},
+            # After rules that the kernel did not take, the next try is a sync period later: 30 s by default.
+            "nftables": {"syncPeriod": "1s"},
             # Connections' limits are a machine's, which a network namespace may not set.
             "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         }

@@ -27,8 +27,7 @@ from typing import Any
 import yaml
 
 from demo.processes import Process, wait_until
-from tests.rigs import kube_net
-from tests.rigs import kube_namespace
+from tests.rigs import kube_namespace, kube_net
 from tests.rigs.kube_net import ClusterNet, shared_net
 from tests.rigs.kubernetes import missing as missing_plane
 from tools.kubernetes.programs import PROGRAMS, lacking
@@ -68,6 +67,8 @@ for switch in {switches}; do
   echo "${{switch#*=}}" > {folder}/switches/$(basename $name)
   mount --bind {folder}/switches/$(basename $name) /proc/sys/$name
 done
+# What containerd and a kubelet leave outside of their own folders.
+for place in /run /var/log; do mount -t tmpfs tmpfs $place; done
 export PATH="{folder}/bin:$PATH"
 containerd --config {folder}/containerd.toml &
 until ctr --address {folder}/containerd.sock version >/dev/null 2>&1; do sleep 0.1; done
@@ -124,7 +125,9 @@ class Node:
         for top in Path("/sys/fs/cgroup").glob(f"*{self.group}"):
             wait_until(lambda top=top: _removed(top), 10, f"the control group {top} to be empty")
 
-    def deployment(self, name: str, replicas: int = 2, *, color: str, version: str = "1", fault: str = "") -> dict[str, Any]:
+    def deployment(
+        self, name: str, replicas: int = 2, *, color: str, version: str = "1", fault: str = ""
+    ) -> dict[str, Any]:
         """
         Return a Deployment of real containers here; its pods bear the labels ``app`` and ``color``.
 
@@ -165,6 +168,8 @@ class Node:
             "localStorageCapacityIsolation": False,
             "podLogsDir": str(self.folder / "logs"),
             "readOnlyPort": 0,
+            "resolvConf": "",
+            "volumePluginDir": str(self.folder / "plugins"),
             "healthzPort": 0,
             "clusterDomain": "cluster.local",
             "shutdownGracePeriod": "0s",

@@ -30,7 +30,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from demo.processes import LOOPBACK, Process, free_ports, wait_until
+from demo.processes import LOOPBACK, Process, free_port, free_ports, wait_until
 from tests.rigs import kube_pods
 from tests.rigs.kube_namespace import Namespace
 from tests.rigs.wire import Wire
@@ -67,7 +67,7 @@ class ControlPlane:
         self.folder = Path(tempfile.mkdtemp(prefix="bg-kube-"))
         self.token = secrets.token_hex(16)
         self.parts_token = secrets.token_hex(16)
-        self.port, self._etcd_port, self._peer_port, self._kwok_port = free_ports(4)
+        self.port, self._etcd_port, self._peer_port = free_ports(3)
         self.url = f"https://{LOOPBACK}:{self.port}"
         self.ca = self.folder / "apiserver.crt"
         self.kubeconfig = self.folder / "admin.kubeconfig"
@@ -276,8 +276,8 @@ class ControlPlane:
     def _kwok(self) -> list[str]:
         words = [f"--kubeconfig={self.folder}/parts.kubeconfig", f"--config={self.folder}/kwok.yaml"]
         words += ["--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--cidr={self.pods}"]
-        words += [f"--node-ip={LOOPBACK}", f"--node-port={self._kwok_port}"]
-        words += [f"--server-address={LOOPBACK}:{self._kwok_port}"]
+        port = free_port()  # only now: it starts last, seconds after the others
+        words += [f"--node-ip={LOOPBACK}", f"--node-port={port}", f"--server-address={LOOPBACK}:{port}"]
         return [*words, f"--tls-cert-file={self.ca}", f"--tls-private-key-file={self.folder}/apiserver.key"]
 
     def _answers(self) -> bool:
