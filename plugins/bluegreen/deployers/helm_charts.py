@@ -281,11 +281,16 @@ class HelmDeployer(KubeColorsDeployer):
                 said = f"it was not taken back: {more.fact}"
             for one in self._history_of(helm):
                 self._log(one)
-            last = "".join(f"\n  {line}" for line in look.last.splitlines()[-TAIL:])
-            seen = f"\ndiagnosis, before Helm took it back:{last}" if last and not look.upgraded else ""
+            seen = "" if look.upgraded else self._seen(color, look)
             raise DeployError(
                 f"{error.fact}{seen}\n{said}", service=error.service, part=error.part, next_step=error.next_step
             ) from error
+
+    def _seen(self, color: Color, look: Look) -> str:
+        """Return the targets' answers and the last lines of what was found before Helm took it back."""
+        lines, targets = look.last.splitlines(), len(self._service.colors[color].targets)
+        told = [*lines[:targets], *lines[targets:][-TAIL:]]
+        return "".join(["\ndiagnosis, before it was taken back:", *(f"\n  {line}" for line in told)]) if told else ""
 
     def _said_back(self, helm: Helm, before: int, look: Look) -> str:
         if not look.upgraded:

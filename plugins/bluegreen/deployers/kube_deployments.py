@@ -100,7 +100,7 @@ class KubeDeployer(KubeColorsDeployer):
     def _image_of(self, kind: Kind, found: Json, words: Mapping[str, str], claim: Claim, config: str) -> Json:
         container = bodies.container_of(kind, found, self._plan.container, self._service.service, claim.part)
         image, env = filled(self._plan.image, words), filled(self._plan.env, words)
-        body = bodies.with_image(kind, found, container, image, env)
+        body = bodies.with_image(kind, container, image, env)
         return bodies.marked(kind, body, words["VERSION"], claim.release, config)
 
     def _there(self, kind: Kind, name: str, color: Color) -> Json:
