@@ -128,7 +128,7 @@ def helm_rig(_: Path, **deploy: Any) -> Iterator[HelmRig]:
             "releases": {str(color): f"shop-{color}" for color in Color},
             "set": {"image.tag": "$VERSION", "color": "$COLOR"}, "secrets": {"password": "shop_password"},
         }  # fmt: skip
-        made = make_service({c: [f"http://{c}.example"] for c in Color}, section(namespace, **words, **deploy))
+        made = make_service({c: [f"http://{c}.example"] for c in Color}, section(namespace, **words | deploy))
         rig = HelmRig(made, namespace, account, roles, {"shop_password": PASSWORD})
         for color in Color:
             rig.helm("install", f"shop-{color}", str(CHART), "--set", f"color={color}", "--wait")

@@ -68,6 +68,8 @@ class KubeColorsDeployer(TargetsDeployer):
                 lines += kube_diagnosis.lines(self._objects.cluster, self._plan.deployments[color])
         except BlueGreenError as error:
             lines.append(f"diagnose: {error.fact}; {error.next_step}")
+        except Exception as error:  # noqa: BLE001 - what is the matter must not be hidden by a look at it
+            lines.append(f"diagnose: unexpected {type(error).__name__}: {error}")
         return "\n".join(lines[:LONGEST_DIAGNOSIS])
 
     def retire(self, color: Color, epoch: int) -> None:

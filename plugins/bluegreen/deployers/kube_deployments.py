@@ -179,22 +179,22 @@ class KubeDeployer(KubeColorsDeployer):
                 said = f"it was not given back what it was before: {more.fact}"
             self._log(f"{self._service.service}: {color}: {said}")
             raise DeployError(
-                f"{error.fact}{said}", service=error.service, part=error.part, next_step=error.next_step
+                f"{error.fact.rstrip()}\n{said}", service=error.service, part=error.part, next_step=error.next_step
             ) from error
 
     def _give_back(self, color: Color, claim: Claim) -> str:
         name = self._plan.deployments[color]
         found = self._found(color)
         if found is None or not annotation(found, FORMER):
-            return f"; Deployment {name} was not touched" if found else f"; there is no Deployment {name}"
+            return f"Deployment {name} was not touched" if found else f"there is no Deployment {name}"
         before = bodies.given_back(found)
         if before is None:
             scaled = [{"op": "replace", "path": "/spec/replicas", "value": 0}]
             self._objects.change(DEPLOYMENTS, name, claim, lambda now, _: [*scaled, *annotated(now, {FORMER: None})])
-            return f"; Deployment {name}, which was not there before, is scaled to 0"
+            return f"Deployment {name}, which was not there before, is scaled to 0"
         self._objects.apply(DEPLOYMENTS, name, claim, lambda _: before)
         self._objects.change(DEPLOYMENTS, name, claim, lambda now, _: annotated(now, {FORMER: None}))
-        return f"; Deployment {name} is given back what it was before"
+        return f"Deployment {name} is given back what it was before"
 
     @contextmanager
     def _counted(self, color: Color) -> Iterator[None]:
