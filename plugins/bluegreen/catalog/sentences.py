@@ -109,6 +109,9 @@ def _place(loc: tuple[int | str, ...], root: yaml.Node | None, schema: Json) -> 
         if "discriminator" in schema and part in schema["discriminator"]["mapping"]:
             schema = _resolved({"$ref": schema["discriminator"]["mapping"][part]})
             place = Place(place.path, place.line, place.node, schema, place.parent)
+        elif str(part).startswith("[") and part != "[key]":  # told apart by its keys, not by a `type`
+            schema = _resolved({"$ref": f"#/$defs/{str(part).strip('[]')}"})
+            place = Place(place.path, place.line, place.node, schema, place.parent)
         elif part != "[key]":
             node, line = _child(place, part)
             place = Place((*place.path, part), line, node, _inside(schema, part), schema)

@@ -283,7 +283,10 @@ class HelmDeployer(KubeColorsDeployer):
                 self._log(one)
             seen = "" if look.upgraded else self._seen(color, look)
             raise DeployError(
-                f"{error.fact.rstrip()}{seen}\n{said}", service=error.service, part=error.part, next_step=error.next_step
+                f"{error.fact.rstrip()}{seen}\n{said}",
+                service=error.service,
+                part=error.part,
+                next_step=error.next_step,
             ) from error
 
     def _seen(self, color: Color, look: Look) -> str:

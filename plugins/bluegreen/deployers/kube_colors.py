@@ -7,9 +7,10 @@ lowered. ``retire`` scales to 0 where no disruption budget of both colors forbid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import cast
 
 from bluegreen.catalog.kube_deploys import HelmDeploy, KubeDeploy
@@ -19,15 +20,17 @@ from bluegreen.clusters.waits import Seen
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import BlueGreenError, DeployError
-from bluegreen.core.ports import Deployed
+from bluegreen.core.ports import Deployed, Ran
 from bluegreen.deployers import kube_diagnosis
 from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, TargetsDeployer
 from bluegreen.deployers.kube_bodies import size_before
 from bluegreen.deployers.kube_budgets import in_the_way
+from bluegreen.deployers.kube_inside import Inside
 from bluegreen.deployers.kube_marks import VERSION_LABEL, Claim
 from bluegreen.deployers.kube_objects import Objects
 from bluegreen.deployers.kube_roles import Roles, stopping
 from bluegreen.deployers.kube_rollout import Rollout, condition, hopeless, ready, rollout, selector
+from bluegreen.deployers.kube_words import words_for
 
 LOOK_EVERY = timedelta(seconds=10)
 """How long a rollout is watched before its pods are looked at, and it is said what it waits for."""
@@ -108,6 +111,34 @@ class KubeColorsDeployer(TargetsDeployer):
         :raises DeployError: the API server does not tell
         """
         return self._roles.where() if self._plan.roles else {}
+
+    def run_command(
+        self, color: Color, argv: Sequence[str], within: timedelta, *, container: str | None = None, each: bool = False
+    ) -> list[Ran]:
+        """
+        Run a command in a ready pod of a color, the newest, or in each; see ``core.ports.RunsInside``.
+
+        :raises DeployError: there is no ready pod, or it cannot be run
+        """
+        found = self._found(color)
+        pods = [pod for pod in self._pods(color, found) if ready(pod)] if found else []
+        if not pods:
+            step = "no traffic was moved; see bluegreen diagnose"
+            raise DeployError("has no ready pod", service=self._service.service, part=color, next_step=step)
+        pods.sort(key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
+        names = [str(pod["metadata"]["name"]) for pod in (pods if each else pods[:1])]
+        return [self._inside(color).command(name, container, argv, within) for name in names]
+
+    def run_job(self, color: Color, version: str, file: Path, within: timedelta) -> Ran:
+        """
+        Run a Job to its end; see ``core.ports.RunsInside``.
+
+        :raises DeployError: it cannot be made
+        """
+        return self._inside(color).job(file, words_for(self._service.service, color, version), within)
+
+    def _inside(self, color: Color) -> Inside:
+        return Inside(self._objects, self._service.service, color, self._log)
 
     @property
     def _roles(self) -> Roles:

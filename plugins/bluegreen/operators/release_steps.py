@@ -128,4 +128,5 @@ class SmokeOperator(BlueGreenOperator):
             release.version,
             credentials=credentials,
             log=self.say,
+            inside=self.ports(release.service).deployer,
         )
