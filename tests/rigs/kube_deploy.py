@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from bluegreen.catalog.models import Service
+from bluegreen.checks.health import ask_color
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import SecretMissing
 from bluegreen.core.ports import Credentials, Deployer
 from bluegreen.deployers.registry import make_deployer
+from demo.processes import wait_until
 from tests.rigs import kube_net, kube_roles, kubernetes
 from tests.rigs.deploy_targets import make_service
 from tests.rigs.kube_namespace import Account, Namespace, deployment, service
@@ -25,6 +27,7 @@ from tools.kubernetes.programs import PROGRAMS, lacking
 
 CHART = Path(__file__).with_name("charts") / "shop"
 PASSWORD = "hunter2-of-the-chart"  # noqa: S105 - what must be shown nowhere
+RigT = TypeVar("RigT", bound="KubeRig")
 RBAC = Path(__file__).resolve().parents[2] / "include" / "kubernetes"
 ACCOUNT, CONNECTION = "bluegreen-deployer", "shop_cluster"
 REVISION = "deployment.kubernetes.io/revision"
@@ -128,13 +131,24 @@ def helm_rig(_: Path, **deploy: Any) -> Iterator[HelmRig]:
             "releases": {str(color): f"shop-{color}" for color in Color},
             "set": {"image.tag": "$VERSION", "color": "$COLOR"}, "secrets": {"password": "shop_password"},
         }  # fmt: skip
-        made = make_service({c: [f"http://{c}.example"] for c in Color}, section(namespace, **words | deploy))
+        made = _service({c: [f"http://{c}.example"] for c in Color}, namespace, **words | deploy)
         rig = HelmRig(made, namespace, account, roles, {"shop_password": PASSWORD})
         for color in Color:
             rig.helm("install", f"shop-{color}", str(CHART), "--set", f"color={color}", "--wait")
         targets = {c: {"targets": [f"http://{_address(namespace, c)}"]} for c in Color}
         rig.service = Service.model_validate(made.model_dump(mode="json", exclude_unset=True) | {"colors": targets})
-        yield rig
+        yield _reachable(rig)
+
+
+def _service(urls: Mapping[Color, list[str]], namespace: Namespace, **deploy: Any) -> Service:
+    return make_service(urls, section(namespace, **deploy), health={"timeout": "5s"})
+
+
+def _reachable(rig: RigT) -> RigT:
+    """Wait until kube-proxy sends requests to both colors."""
+    colors = rig.service.colors
+    wait_until(lambda: all(one.ok for c in colors for one in ask_color(rig.service, c)), 30, "kube-proxy's rules")
+    return rig
 
 
 def _address(namespace: Namespace, color: Color) -> str:
@@ -153,7 +167,7 @@ def kube_rig(_: Path, **deploy: Any) -> Iterator[KubeRig]:
             namespace.wait_ready(f"shop-{color}", 2)
         account = allowed(namespace)
         urls = {c: [f"http://{_address(namespace, c)}"] for c in Color}
-        yield KubeRig(make_service(urls, section(namespace, **deploy)), namespace, account, roles)
+        yield _reachable(KubeRig(_service(urls, namespace, **deploy), namespace, account, roles))
 
 
 def web(color: Color, replicas: int = 2) -> dict[str, Any]:
