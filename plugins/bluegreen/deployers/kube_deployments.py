@@ -128,6 +128,8 @@ class KubeDeployer(KubeColorsDeployer):
         if found is None or "selector" not in found["spec"]:  # a CronJob has none
             return
         name = found["metadata"]["name"]
+        if found["metadata"].get("deletionTimestamp"):
+            raise self._refused(color, f"Deployment {name} is being deleted", "see who does, and wait for its end")
         if found["spec"].get("paused"):
             mend = f"kubectl -n {self._plan.cluster.namespace} rollout resume deployment/{name}"
             raise self._refused(color, f"Deployment {name} is paused: nothing that is written to it would run", mend)
