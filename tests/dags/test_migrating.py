@@ -146,6 +146,20 @@ def test_a_dry_run_lints_and_leaves_everything_as_it_is(world, database):
     assert "drop-table" in dry["ti"].pushed["error"]
 
 
+def test_a_dry_run_prints_every_statement_that_would_be_executed(world, database, monkeypatch):
+    from bluegreen.operators.release_steps import PlanOperator
+
+    monkeypatch.setattr("bluegreen.operators.release_steps.connection_secrets", database.secrets)
+    database.write(_0001_names_expand=EXPAND, _0001_names_backfill=BACKFILL)
+    dry = context(dry_run=True, version="3", canary=[10], canary_watch="", watch="", skip=[], skip_reason="")
+    with pytest.raises(AirflowSkipException, match="nothing was touched"):
+        PlanOperator(task_id="plan", service="shop").execute(dry)
+    told = "\n".join(dry["ti"].pushed["changes"])
+    assert all(line.strip() in told for statement in EXPAND.split(";") for line in statement.splitlines())
+    assert "backfill: 0001_names.backfill.yaml" in told
+    assert database.columns() == ["id", "name"]
+
+
 def test_a_step_without_a_plan_that_is_no_dry_run_does_nothing(world, database):
     database.write(_0001_names_expand=EXPAND)
     for name in STEPS:

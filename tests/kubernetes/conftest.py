@@ -7,10 +7,14 @@ import pytest
 from tests.rigs.kubernetes import missing, shared
 
 
-@pytest.fixture(scope="session")
-def plane():
+@pytest.fixture(autouse=True, scope="session")
+def built():
     if reason := missing():
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def plane():
     return shared()
 
 

@@ -22,9 +22,9 @@ from bluegreen.migrations.dual_write import rename, split
 from bluegreen.migrations.files import read, usual_folder
 from bluegreen.migrations.findings import Finding
 from bluegreen.migrations.lint import lint as found_in
-from bluegreen.migrations.ports import KeepsFiles, Phase, Tool
-from bluegreen.migrations.registry import make_tool
+from bluegreen.migrations.ports import Phase
 from bluegreen.release.database_state import database_state
+from bluegreen.release.migrate import statements
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,11 +86,7 @@ def plan(ctx: typer.Context, service: ServiceName, phase: Half = Half.EXPAND) ->
 
     Nothing is changed. The database is read to know what is pending.
     """
-    tool = _tool(ctx, service)
-    if isinstance(tool, KeepsFiles):
-        lines = tool.plan(Phase(phase))
-    else:
-        lines = [line for one in tool.pending(Phase(phase)) for line in (f"-- {one.name}", one.sql)]
+    lines = statements(load_service(folder_of(ctx, None), service), EnvironmentSecrets(), Phase(phase))
     print("\n".join(lines) or f"{phase}: nothing is pending")
     return OK
 
@@ -135,10 +131,6 @@ def dual_write(
         path.write_text(text, encoding="utf-8")
         print(path)
     return OK
-
-
-def _tool(ctx: typer.Context, name: str) -> Tool:
-    return make_tool(load_service(folder_of(ctx, None), name), EnvironmentSecrets())
 
 
 def _show(found: Sequence[Finding], files: int, still_open: int) -> None:

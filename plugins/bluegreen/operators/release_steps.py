@@ -13,8 +13,10 @@ from bluegreen.checks.prewarm import prewarm
 from bluegreen.checks.smoke import smoke
 from bluegreen.core.errors import ReleaseRefused
 from bluegreen.edge import connection_secrets, leave_out, plan_of
+from bluegreen.migrations.ports import Phase
 from bluegreen.operators.base import BlueGreenOperator
 from bluegreen.release.deploy import deploy
+from bluegreen.release.migrate import backfills_left, statements
 from bluegreen.release.plan import Plan, Request, Skippable, dry_run, plan
 from bluegreen.release.ports import Ports
 from bluegreen.release.tally import tally
@@ -32,7 +34,7 @@ class PlanOperator(BlueGreenOperator):
         ports, params = self.ports(), context["params"]
         request = _request(ports, context)
         if params["dry_run"]:
-            changes = dry_run(ports, request)
+            changes = [*dry_run(ports, request), *_migrations(ports)]
             for line in changes:
                 self.log.info("dry run: %s", line)
             context["ti"].xcom_push(key="changes", value=changes)
@@ -41,6 +43,15 @@ class PlanOperator(BlueGreenOperator):
         context["ti"].xcom_push(key="counted", value=tally(ports))
         self.mark(planned, "start", f"release of {planned.version} to {planned.idle}, asked for by {planned.by}")
         return planned.as_json()
+
+
+def _migrations(ports: Ports) -> list[str]:
+    if ports.service.migrations is None:
+        return []
+    lines = statements(ports.service, connection_secrets, Phase.EXPAND) or ["nothing is pending"]
+    return [f"expand: {line}" for line in lines] + [
+        f"backfill: {one.name}" for one in backfills_left(ports.service, connection_secrets)
+    ]
 
 
 def _duration(ports: Ports, params: Any, name: str) -> timedelta | None:

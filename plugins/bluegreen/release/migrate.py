@@ -86,6 +86,19 @@ def pending_of(service: Service, secrets: Secrets, phase: Phase, log: Log) -> li
     return list({one.name: one for pending in sorted(found, key=len, reverse=True) for one in pending}.values())
 
 
+def statements(service: Service, secrets: Secrets, phase: Phase) -> list[str]:
+    """
+    Return what would be executed now, a line each: every statement with its time-outs. Nothing is changed.
+
+    :raises MigrationRefused: see ``pending_of``
+    :raises MigrationFailed: see ``pending_of``
+    """
+    tool = make_tool(service, secrets)
+    if isinstance(tool, KeepsFiles):
+        return tool.plan(phase)
+    return [line for one in tool.pending(phase) for line in (f"-- {one.name}", one.sql)]
+
+
 def follow(plan: Plan, secrets: Secrets, log: Log) -> None:
     """
     Hold the databases, where each color has one, against where the traffic is.

@@ -152,7 +152,9 @@ def _not_to_move(reading: Reading, run: str | None, still: Callable[[Stamp], boo
     if stamp is None:
         return Restored("foreign", reading, None, f"not ours, no stamp: {reading.says()}")
     if run is not None and stamp.run != run:
-        return Restored("nothing", reading, None, f"the traffic is {stamp.release}'s ({stamp.phase}), not {run}'s")
+        return Restored(
+            "nothing", reading, None, f"nothing of {run} to put back: the traffic is {stamp.release}'s ({stamp.phase})"
+        )
     if stamp.phase is Phase.SETTLED:
         return Restored("finished", reading, None, f"finished: {stamp.release} is settled; to go back start rollback__")
     if not stamp.phase.way_back and not still(stamp):

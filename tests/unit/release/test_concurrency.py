@@ -76,7 +76,7 @@ def test_a_hotfix_takes_over_and_the_superseded_release_moves_nothing_any_more(w
         deploy(ports, first)
     assert world.runs[Color.GREEN] == "2"
     left = restore(ports, "failed", "safe", first.run)
-    assert (left.outcome, left.says) == ("nothing", "the traffic is run-2@3's (claimed), not run-1's")
+    assert (left.outcome, left.says) == ("nothing", "nothing of run-1 to put back: the traffic is run-2@3's (claimed)")
     assert stamp(world).identity == (3, hotfix.release)
 
 
