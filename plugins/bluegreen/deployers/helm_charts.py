@@ -93,11 +93,20 @@ class HelmDeployer(KubeColorsDeployer):
         )
         helm, chart, values = self._helm(color), self._chart(words), filled(self._plan.values, words)
         mine, earlier = self._values(words), self._record(color)
-        after = helm.would_be(chart, values, mine)
-        self._refuse_odd(color, after)
+
+        def checked() -> str:
+            after = helm.would_be(chart, values, mine)
+            self._refuse_odd(color, after)
+            return after
+
+        # Of a release that somebody left half-way Helm tells nothing before that is settled, for which it must be ours.
+        half_way = helm.half_way()
+        after = "" if half_way else checked()
         if self._entered(color, version, claim):
             return self.status(color)
-        self._settle(helm, color, same=earlier is not None and earlier.epoch == epoch)
+        if half_way:
+            self._settle(helm, color, same=earlier is not None and earlier.epoch == epoch)
+            after = checked()
         before = _good(helm.history())
         self._tell_difference(helm, after)
         look = Look(lambda: self._over(color, claim), lambda: self._unready(color))
@@ -134,6 +143,11 @@ class HelmDeployer(KubeColorsDeployer):
         if found is not None:
             self._spare_budgets(color, found)
         self._helm(color).uninstall()
+
+    def _noted(self, color: Color, up: list[Json]) -> str | None:
+        """Return what was brought up last: a chart's labels say its own version."""
+        record = self._record(color)
+        return record.done if record and record.done else super()._noted(color, up)
 
     # Before anything is touched
 
@@ -237,7 +251,7 @@ class HelmDeployer(KubeColorsDeployer):
         history: list[Json] = []
         for _ in Deadline(self._wait if same else min(self._wait, ENDS_WITHIN)).tries(first_pause=0.5):
             history = helm.history()
-            if not history or not str(history[-1]["status"]).startswith("pending"):
+            if not helm.half_way(history):
                 return
         good = _good(history)
         said = f"{_line(history[-1])} was left half-way; back to {f'revision {good}' if good else 'nothing'}"

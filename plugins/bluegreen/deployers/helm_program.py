@@ -114,6 +114,16 @@ class Helm:
                 return []
             raise
 
+    def half_way(self, history: Sequence[Json] | None = None) -> bool:
+        """
+        Tell whether an upgrade is under way, or was left so: Helm itself cannot tell which.
+
+        :param history: as it was told, None to ask
+        :raises DeployError: it cannot be told
+        """
+        told = self.history() if history is None else history
+        return bool(told) and str(told[-1]["status"]).startswith("pending")
+
     def rollback(self, revision: int) -> None:
         """
         Go back to a revision, and wait.

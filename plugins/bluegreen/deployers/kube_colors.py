@@ -8,6 +8,7 @@ lowered. ``retire`` scales to 0 where no disruption budget of both colors forbid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -157,8 +158,10 @@ class KubeColorsDeployer(TargetsDeployer):
 
     def _version(self, color: Color, up: list[Json]) -> str | None:
         well = [target for target in self._asked(color) if target.ok and target.version]
-        if well:
-            return summed(well).version
+        return summed(well).version if well else self._noted(color, up)
+
+    def _noted(self, color: Color, up: list[Json]) -> str | None:  # noqa: ARG002 - of what the pods say, no color is asked
+        """Return the version that no target told."""
         labels = {(pod["metadata"].get("labels") or {}).get(VERSION_LABEL) for pod in up}
         return labels.pop() if len(labels) == 1 else None
 
@@ -212,7 +215,7 @@ class KubeColorsDeployer(TargetsDeployer):
             if self._up(asked, version):
                 found = self.status(color)
                 if found.ready >= found.total:
-                    return found
+                    return replace(found, version=version)  # a target that stutters now has said so before
                 self._log(f"{self._service.service}: {color}: {found.ready} of {found.total} pods are ready again")
         raise self._not_up(color, self._late(version), asked)
 
