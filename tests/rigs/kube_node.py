@@ -27,8 +27,7 @@ from typing import Any
 import yaml
 
 from demo.processes import Process, wait_until
-from tests.rigs import kube_net
-from tests.rigs import kube_namespace
+from tests.rigs import kube_namespace, kube_net
 from tests.rigs.kube_net import ClusterNet, shared_net
 from tests.rigs.kubernetes import missing as missing_plane
 from tools.kubernetes.programs import PROGRAMS, lacking
@@ -124,7 +123,9 @@ class Node:
         for top in Path("/sys/fs/cgroup").glob(f"*{self.group}"):
             wait_until(lambda top=top: _removed(top), 10, f"the control group {top} to be empty")
 
-    def deployment(self, name: str, replicas: int = 2, *, color: str, version: str = "1", fault: str = "") -> dict[str, Any]:
+    def deployment(
+        self, name: str, replicas: int = 2, *, color: str, version: str = "1", fault: str = ""
+    ) -> dict[str, Any]:
         """
         Return a Deployment of real containers here; its pods bear the labels ``app`` and ``color``.
 

@@ -247,14 +247,14 @@ class ServiceNode(ObjectNode):
     def _making(self, found: Json, write: Write) -> Making | None:
         """Return how many pods the split needs of the color that is scaled; None where the selector alone does it."""
         scales, split, stamp = cast("Scales", self.scales), write.split, write.stamp
-        if stamp is None:  # an undo to what was there before we came
+        # An undo to what was there before we came, or a way back: one write, which asks nothing of the new color.
+        if stamp is None or (split.whole and stamp.phase.way_back):
             return None
         if split.whole is None:
             color, sizes = self._scaled(found, split, stamp.back_to)
             return Making(color, sizes.need(self.service, self.name, split, color), scales.pods(color), sizes.full)
         full, now = scales.full(split.whole, self.sizes_of(found)), scales.pods(split.whole)
-        # A way back is one write. So is what serves in full already.
-        return None if stamp.phase.way_back or now >= full else Making(split.whole, full, now, full)
+        return None if now >= full else Making(split.whole, full, now, full)
 
     def _make(self, making: Making, found: Json, write: Write, version: Version) -> Json:
         scales, color = cast("Scales", self.scales), making.color
