@@ -179,6 +179,9 @@ class Node:
         assert self.process
         assert self.process.alive, f"the node ended: {self.process.tail()}"
         nodes = [each for each in self.plane.ask("GET", "api/v1/nodes")["items"] if each["metadata"]["name"] == NAME]
+        # A kubelet that has much to do at first tells its address later; without it nobody gets a container's log.
+        if not any(node["status"].get("addresses") for node in nodes):
+            return False
         conditions = [each for node in nodes for each in node["status"].get("conditions", [])]
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
