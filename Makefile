@@ -5,6 +5,9 @@ BIN := .venv/bin
 export PYTHONPATH := plugins:.
 export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
 
+# By file: each worker that has such a test starts a control plane of its own.
+KUBERNETES_TESTS = $(BIN)/python -m pytest -n 2 --dist loadfile -m kubernetes
+
 .DEFAULT_GOAL := help
 .PHONY: install demo airflow test kubernetes test-kubernetes lint bench soak images dashboards lock clean help
 
@@ -28,15 +31,16 @@ test: install ## everything, with the reason of each skip; ARGS="-k …" for som
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 3 -m "not system"
+	$(BIN)/python -m pytest -n 3 -m "not system and not kubernetes"
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m system
+	$(KUBERNETES_TESTS)
 endif
 
 kubernetes: install ## build Kubernetes' own programs into ~/.cache/bluegreen, once; needs Go (ARGS="plane": the control plane only)
 	$(BIN)/python -m tools.kubernetes $(ARGS)
 
 test-kubernetes: install kubernetes ## build or find them, then everything that needs them
-	$(BIN)/python -m pytest -n 2 -m kubernetes
+	$(KUBERNETES_TESTS)
 
 lint: install ## ruff, mypy, import-linter, the catalog, DAG integrity
 	$(BIN)/ruff format --check .

@@ -103,7 +103,9 @@ class ClusterNet:
         # Services have no address; kube-proxy's rules turn them into pods' on the way to here.
         ip(*inside, "route", "add", "default", "via", here)
         # What no rule turns is refused on its way through, not dropped in silence.
-        ip("netns", "exec", self.name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        # All clients are one address here, and would share one refusal a second.
+        switches = ("ip_forward=1", "icmp_ratelimit=0", "conf.all.send_redirects=0", "conf.eth0.send_redirects=0")
+        ip("netns", "exec", self.name, "sysctl", "-qw", *(f"net.ipv4.{switch}" for switch in switches))
         ip("route", "add", net, "via", there, "dev", self.name)
 
     def _run(self, stack: ExitStack, name: str, *command: str | Path | None) -> Process:
@@ -124,7 +126,8 @@ class ClusterNet:
             "clusterCIDR": self.plane.pods,
             "clientConnection": {"kubeconfig": f"{self.plane.folder}/parts.kubeconfig"},
             "healthzBindAddress": f"{LOOPBACK}:10256",
-            "nftables": {"minSyncPeriod": "0s"},
+            # After rules that the kernel did not take, the next try is a sync period later: 30 s by default.
+            "nftables": {"syncPeriod": "1s"},
             # Connections' limits are a machine's, which a network namespace may not set.
             "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         }

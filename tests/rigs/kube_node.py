@@ -67,6 +67,8 @@ for switch in {switches}; do
   echo "${{switch#*=}}" > {folder}/switches/$(basename $name)
   mount --bind {folder}/switches/$(basename $name) /proc/sys/$name
 done
+# What containerd and a kubelet leave outside of their own folders.
+for place in /run /var/log; do mount -t tmpfs tmpfs $place; done
 export PATH="{folder}/bin:$PATH"
 containerd --config {folder}/containerd.toml &
 until ctr --address {folder}/containerd.sock version >/dev/null 2>&1; do sleep 0.1; done
@@ -166,6 +168,8 @@ class Node:
             "localStorageCapacityIsolation": False,
             "podLogsDir": str(self.folder / "logs"),
             "readOnlyPort": 0,
+            "resolvConf": "",
+            "volumePluginDir": str(self.folder / "plugins"),
             "healthzPort": 0,
             "clusterDomain": "cluster.local",
             "shutdownGracePeriod": "0s",
@@ -175,6 +179,9 @@ class Node:
         assert self.process
         assert self.process.alive, f"the node ended: {self.process.tail()}"
         nodes = [each for each in self.plane.ask("GET", "api/v1/nodes")["items"] if each["metadata"]["name"] == NAME]
+        # A kubelet that has much to do at first tells its address later; without it nobody gets a container's log.
+        if not any(node["status"].get("addresses") for node in nodes):
+            return False
         conditions = [each for node in nodes for each in node["status"].get("conditions", [])]
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 

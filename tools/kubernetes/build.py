@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from threading import get_ident
 
 from tools.kubernetes.programs import Definitions, Program
 
@@ -53,7 +54,7 @@ def _run(folder: Path, *command: str) -> str:
 
 def _fresh(target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(f".{target.name}.{os.getpid()}")
+    return target.with_name(f".{target.name}.{os.getpid()}-{get_ident()}")
 
 
 def _point(link: Path, target: Path) -> None:

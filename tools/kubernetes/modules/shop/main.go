@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -38,7 +39,12 @@ func main() {
 	}
 	pod, _ := os.Hostname()
 	says := map[string]string{"pod": pod, "color": os.Getenv("RELEASE_COLOR"), "version": os.Getenv("RELEASE_VERSION")}
+	var ending atomic.Bool
 	answer := func(w http.ResponseWriter, status int) {
+		// Closing connections that are idle now would meet requests that are on their way: each gets its answer first.
+		if ending.Load() {
+			w.Header().Set("Connection", "close")
+		}
 		w.Header().Set("X-Release-Color", says["color"])
 		w.Header().Set("X-Pod", pod)
 		w.Header().Set("Content-Type", "application/json")
@@ -59,7 +65,7 @@ func main() {
 	}()
 	fmt.Printf("%s %s serves\n", says["color"], says["version"])
 	<-stop
-	server.SetKeepAlivesEnabled(false)
+	ending.Store(true)
 	time.Sleep(drain)
 	patient, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
