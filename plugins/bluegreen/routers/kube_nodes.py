@@ -313,7 +313,7 @@ class KubeRouter(NodesRouter):
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each verb was asked of API servers, over all nodes."""
+        """How often each verb was asked of API servers, over all nodes; see ``core.ports.TellsCalls``."""
         return sum((cast("ObjectNode", member).cluster.calls for member in self.members), Counter())
 
 
