@@ -116,7 +116,10 @@ class Node:
         apart = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
         command = ["nsenter", f"--net=/run/netns/{self.net.name}", *apart, "bash", self.folder / "start.sh"]
         self.process = Process(command, self.folder / "log").start()
-        wait_until(self._ready, 90, f"the node to be ready, see {self.process.log}", interval_s=0.2)
+        try:
+            wait_until(self._ready, 90, "the node to be ready", interval_s=0.2)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; its log ends with: {self.process.tail(40)}") from error
 
     def stop(self) -> None:
         """End everything of it, and the groups that its containers were in."""
