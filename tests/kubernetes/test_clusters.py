@@ -73,7 +73,7 @@ def test_a_patch_holds_as_a_whole_or_not_at_all(cluster: Cluster) -> None:
     assert cluster.get(CONFIG_MAPS, "a")["data"]["color"] == "blue"
     cluster.patch(CONFIG_MAPS, "a", [comparing(made), change])
     assert kind_of(lambda: cluster.patch(CONFIG_MAPS, "a", [comparing(made), change])) == "conflict"
-    gone = {"op": "replace", "path": "/data/nothing", "value": "x"}
+    gone = {"op": "replace", "path": "/nothing/at/all", "value": "x"}
     assert kind_of(lambda: cluster.patch(CONFIG_MAPS, "a", [gone])) == "conflict"
     bad = {"op": "add", "path": "/spec/ports/0/port", "value": 70000}
     spec = {"selector": {"a": "b"}, "ports": [{"port": 80}]}
@@ -82,11 +82,11 @@ def test_a_patch_holds_as_a_whole_or_not_at_all(cluster: Cluster) -> None:
 
 
 def test_an_apply_owns_what_it_says_and_takes_nothing_over_unless_forced(cluster: Cluster, shop: Any) -> None:
-    cluster.apply(CONFIG_MAPS, "a", {"metadata": {}, "data": {"ours": "1"}})
+    cluster.apply(CONFIG_MAPS, "a", {"data": {"ours": "1"}})
     shop.patch("ConfigMap", "a", {"data": {"theirs": "1"}})
-    cluster.apply(CONFIG_MAPS, "a", {"metadata": {}, "data": {"ours": "2"}})
+    cluster.apply(CONFIG_MAPS, "a", {"data": {"ours": "2"}})
     assert cluster.get(CONFIG_MAPS, "a")["data"] == {"ours": "2", "theirs": "1"}
-    theirs = {"metadata": {}, "data": {"ours": "2", "theirs": "2"}}
+    theirs = {"data": {"ours": "2", "theirs": "2"}}
     assert kind_of(lambda: cluster.apply(CONFIG_MAPS, "a", theirs)) == "conflict"
     cluster.apply(CONFIG_MAPS, "a", theirs, force=True)
     stale = {"metadata": {"resourceVersion": "1"}, "data": {"ours": "3"}}
@@ -202,7 +202,8 @@ def test_a_watch_of_what_is_not_kept_any_more_is_begun_anew(cluster: Cluster, pl
     event = {"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "namespace": shop.name}, "reason": "r"}
     cluster.create(EVENTS, event)
     old = cluster.list(EVENTS).version
-    shop.patch("Event", "e", {"message": "later"})
+    for number in range(3):
+        shop.patch("Event", "e", {"message": f"later {number}"})
     revision = int(cluster.list(EVENTS).version)
     answer = requests.post(
         f"http://{LOOPBACK}:{plane._etcd_port}/v3/kv/compaction", json={"revision": str(revision)}, timeout=10
@@ -228,7 +229,7 @@ def test_a_deaf_api_server_costs_no_more_than_the_timeout(plane: Any, shop: Any)
         cluster = cluster_of(plane.config(port=wire.port), shop.name, timeout=0.5)
         cluster.list(CONFIG_MAPS)
         wire.freeze()
-        with pytest.raises(ClusterTrouble, match=r"cannot list configmaps in namespace .*: Read timed out") as error:
+        with pytest.raises(ClusterTrouble, match=r"cannot list configmaps in namespace .*timed out") as error:
             cluster.list(CONFIG_MAPS)
     assert error.value.kind == "unreachable"
 

@@ -27,17 +27,17 @@ ROUTERS: dict[str, dict[str, Any]] = {
 }
 
 
-def file(kind: str, **changes: Any) -> str:
+def file(kind: str, /, **changes: Any) -> str:
     whole = yaml.safe_load(GOOD)
     router = {"type": kind, "nodes": [NODE], **ROUTERS[kind], **changes}
     return yaml.safe_dump(whole | {"router": {key: value for key, value in router.items() if value is not None}})
 
 
-def read(kind: str, **changes: Any) -> Service:
+def read(kind: str, /, **changes: Any) -> Service:
     return read_text(file(kind, **changes), Path("shop.yaml"))
 
 
-def refused(kind: str, **changes: Any) -> str:
+def refused(kind: str, /, **changes: Any) -> str:
     with pytest.raises(CatalogError) as raised:
         read(kind, **changes)
     return str(raised.value)
@@ -63,7 +63,7 @@ def test_defaults_are_the_usual_names() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "says"),
     [
-        ("kube_service", {"service": "Shop"}, "found Shop, allowed a Kubernetes name"),
+        ("kube_service", {"service": "Shop"}, "found 'Shop', allowed a Kubernetes name"),
         ("kube_service", {"service": None}, "the key 'service' is missing"),
         ("kube_service", {"label": "a/b/c"}, "allowed the key of a Kubernetes label"),
         ("kube_service", {"values": {"blue": "a", "green": "a"}}, "blue and green need one of their own each"),
