@@ -62,6 +62,7 @@ _SWITCHES = (
 )
 _START = """\
 set -e
+ip -brief address  # which namespace it is in, for whoever reads the log
 for switch in {switches}; do
   name=${{switch%=*}}
   echo "${{switch#*=}}" > {folder}/switches/$(basename $name)

@@ -145,10 +145,6 @@ class ControlPlane:
         assert folder, lacking(name)
         self.kubectl("apply", "--server-side", "-f", str(folder))
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
-        self.net = _free_net()
-        self.services, self.pods = f"{self.net}.0.0/18", f"{self.net}.64.0/18"
-        self.before_stop: list[Callable[[], None]] = []
-        """What else ends with the plane, and before it."""
         self._installed.add(name)
 
     @contextmanager
