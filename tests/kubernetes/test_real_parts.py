@@ -173,7 +173,10 @@ def test_a_wire_can_be_cut_frozen_slowed_and_mended(plane, shop):
 
 @pytest.mark.parametrize(("name", "kind"), [("gateway-api", "httproutes"), ("istio-api", "virtualservices")])
 def test_objects_of_meshes_and_gateways_can_be_made(plane, shop, name, kind):
+    before = (plane.net, plane.services, plane.before_stop)
+    plane._installed.discard(name)
     plane.install(name)
+    assert (plane.net, plane.services, plane.before_stop) == before
     assert seen(shop, kind)["items"] == []
 
 

@@ -103,7 +103,9 @@ class ClusterNet:
         # Services have no address; kube-proxy's rules turn them into pods' on the way to here.
         ip(*inside, "route", "add", "default", "via", here)
         # What no rule turns is refused on its way through, not dropped in silence.
-        ip("netns", "exec", self.name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        # All clients are one address here, and would share one refusal a second.
+        switches = ("ip_forward=1", "icmp_ratelimit=0", "conf.all.send_redirects=0", "conf.eth0.send_redirects=0")
+        ip("netns", "exec", self.name, "sysctl", "-qw", *(f"net.ipv4.{switch}" for switch in switches))
         ip("route", "add", net, "via", there, "dev", self.name)
 
     def _run(self, stack: ExitStack, name: str, *command: str | Path | None) -> Process:

@@ -62,6 +62,7 @@ _SWITCHES = (
 )
 _START = """\
 set -e
+ip -brief address  # which namespace it is in, for whoever reads the log
 for switch in {switches}; do
   name=${{switch%=*}}
   echo "${{switch#*=}}" > {folder}/switches/$(basename $name)
@@ -116,7 +117,10 @@ class Node:
         apart = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
         command = ["nsenter", f"--net=/run/netns/{self.net.name}", *apart, "bash", self.folder / "start.sh"]
         self.process = Process(command, self.folder / "log").start()
-        wait_until(self._ready, 90, f"the node to be ready, see {self.process.log}", interval_s=0.2)
+        try:
+            wait_until(self._ready, 90, "the node to be ready", interval_s=0.2)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; its log ends with: {self.process.tail(40)}") from error
 
     def stop(self) -> None:
         """End everything of it, and the groups that its containers were in."""
@@ -179,6 +183,9 @@ class Node:
         assert self.process
         assert self.process.alive, f"the node ended: {self.process.tail()}"
         nodes = [each for each in self.plane.ask("GET", "api/v1/nodes")["items"] if each["metadata"]["name"] == NAME]
+        # A kubelet that has much to do at first tells its address later; without it nobody gets a container's log.
+        if not any(node["status"].get("addresses") for node in nodes):
+            return False
         conditions = [each for node in nodes for each in node["status"].get("conditions", [])]
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 

@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 import yaml
 from cryptography.hazmat.primitives import serialization
@@ -37,6 +39,8 @@ from tests.rigs.wire import Wire
 from tools.kubernetes.programs import DEFINITIONS, PROGRAMS, lacking
 
 PARTS = ("kube-apiserver", "etcd", "kwok", "kube-controller-manager", "kube-scheduler")
+_PREFIX = "bg-kube-"
+_shared: list[ControlPlane] = []
 NODES = ("kwok-1", "kwok-2")
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -64,7 +68,7 @@ class ControlPlane:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="bg-kube-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self.token = secrets.token_hex(16)
         self.parts_token = secrets.token_hex(16)
         self.port, self._etcd_port, self._peer_port = free_ports(3)
@@ -84,6 +88,8 @@ class ControlPlane:
 
     def start(self) -> None:
         """Start all parts and wait until a pod could run."""
+        _sweep()
+        (self.folder / "owner").write_text(str(os.getpid()))
         self._write_files()
         self._run("etcd", *self._etcd())
         self.start_api()
@@ -100,8 +106,9 @@ class ControlPlane:
         for undo in reversed(self.before_stop):
             undo()
         self.before_stop.clear()
+        # Nobody needs what they would still write, and an orderly end takes seconds.
         for process in reversed(self.processes.values()):
-            process.stop()
+            process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_api(self) -> None:
@@ -138,10 +145,6 @@ class ControlPlane:
         assert folder, lacking(name)
         self.kubectl("apply", "--server-side", "-f", str(folder))
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
-        self.net = _free_net()
-        self.services, self.pods = f"{self.net}.0.0/18", f"{self.net}.64.0/18"
-        self.before_stop: list[Callable[[], None]] = []
-        """What else ends with the plane, and before it."""
         self._installed.add(name)
 
     @contextmanager
@@ -335,8 +338,31 @@ def control_plane() -> Iterator[ControlPlane]:
 
 @cache
 def shared() -> ControlPlane:
-    """Return the control plane of this process; it is started at the first call, and stopped when the process ends."""
+    """
+    Return the control plane of this process; it is started at the first call.
+
+    ``stop_shared`` ends it: pytest calls that when a session ends (``tests/conftest.py``), others when they end.
+    """
     plane = ControlPlane()
-    atexit.register(plane.stop)
+    _shared.append(plane)
     plane.start()
     return plane
+
+
+@atexit.register
+def stop_shared() -> None:
+    """End the control plane of this process, if it has one, and all that stands on it."""
+    while _shared:
+        _shared.pop().stop()
+
+
+def _sweep() -> None:
+    """End what a process that was killed has left behind."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner"):
+        if Path(f"/proc/{owner.read_text() or os.getpid()}").exists():
+            continue
+        for process in psutil.process_iter(["cmdline"]):
+            if any(f"{owner.parent}/" in word for word in process.info["cmdline"] or []):
+                with suppress(psutil.Error):
+                    process.kill()
+        shutil.rmtree(owner.parent, ignore_errors=True)

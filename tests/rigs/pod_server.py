@@ -32,23 +32,29 @@ class Pods:
 
     def __init__(self) -> None:
         self.by_address: dict[str, dict[str, Any]] = {}
-        self._addresses: dict[str, str] = {}
         self.open: dict[str, set[asyncio.StreamWriter]] = {}
+        self._by_uid: dict[str, dict[str, Any]] = {}
 
     def see(self, kind: str, pod: dict[str, Any]) -> None:
         """Take in one event of the watch."""
         uid = pod["metadata"]["uid"]
-        address = pod.get("status", {}).get("podIP") or self._addresses.get(uid, "")
-        self._addresses[uid] = address
-        if kind == "DELETED":
-            self._addresses.pop(uid, None)
-        if kind == "DELETED" or kube_pods.shown(pod) not in _SERVING:
-            if self.by_address.get(address, pod)["metadata"]["uid"] == uid:
-                self.by_address.pop(address, None)
-                for writer in self.open.pop(address, set()):
-                    writer.close()
-        else:
-            self.by_address[address] = pod
+        before = self._by_uid.pop(uid, pod)
+        if kind != "DELETED":
+            self._by_uid[uid] = pod
+        for address in {each.get("status", {}).get("podIP", "") for each in (before, pod)} - {""}:
+            self._settle(address)
+
+    def _settle(self, address: str) -> None:
+        """Find whose an address is. Kwok gives one again while the pod that had it still ends."""
+        known = [each for each in self._by_uid.values() if each.get("status", {}).get("podIP") == address]
+        serving = [each for each in known if kube_pods.shown(each) in _SERVING]
+        owner = max(serving, key=_claim, default=None)
+        before = self.by_address.pop(address, None)
+        if owner:
+            self.by_address[address] = owner
+        if before and (owner is None or owner["metadata"]["uid"] != before["metadata"]["uid"]):
+            for writer in self.open.pop(address, set()):
+                writer.close()
 
     async def watch(self, kubeconfig: dict[str, Any]) -> None:
         """Follow all pods until the process ends; list anew whenever the watch breaks."""
@@ -68,8 +74,8 @@ class Pods:
             answer.raise_for_status()
             found = await answer.json()
         known = {pod["metadata"]["uid"] for pod in found["items"]}
-        for pod in [pod for pod in self.by_address.values() if pod["metadata"]["uid"] not in known]:
-            self.see("DELETED", pod)
+        for uid in set(self._by_uid) - known:
+            self.see("DELETED", self._by_uid[uid])
         for pod in found["items"]:
             self.see("ADDED", pod)
         sys.stdout.write("ready\n")
@@ -101,6 +107,10 @@ class Pods:
                     break
         self.open.get(address, set()).discard(writer)
         writer.close()
+
+
+def _claim(pod: dict[str, Any]) -> tuple[bool, str]:
+    return "deletionTimestamp" not in pod["metadata"], pod["metadata"]["creationTimestamp"]
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[str, bool]:

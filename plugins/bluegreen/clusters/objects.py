@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluegreen.catalog.kube import ClusterPlace
 from bluegreen.clusters.access import Access, access_of
-from bluegreen.clusters.trouble import Asked, answered, told
+from bluegreen.clusters.trouble import Asked, ClusterTrouble, answered, told
 from bluegreen.core.ports import Secrets
 from bluegreen.hosts import host_files
 
@@ -156,6 +156,7 @@ class Cluster:
         :param force: take fields over from other managers
         """
         whole = {"apiVersion": kind.api_version, "kind": kind.name, **body}
+        whole["metadata"] = {**body.get("metadata", {}), "name": name}
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
         return dict(self._call("apply", "PATCH", kind, name, body=whole, query=query, content=APPLY_PATCH))
 
@@ -293,5 +294,7 @@ def _lines(answer: Any) -> Iterator[bytes]:
 def _event(line: bytes, asked: Asked) -> Event:
     found = json.loads(line)
     if found["type"] == "ERROR":
-        raise answered(int(found["object"].get("code") or 500), json.dumps(found["object"]), asked)
+        # Most often 410; in any case this watch cannot go on from where it was.
+        trouble = answered(int(found["object"].get("code") or 500), json.dumps(found["object"]), asked)
+        raise ClusterTrouble("expired", trouble.fact, "read again")
     return Event(found["type"], found["object"])

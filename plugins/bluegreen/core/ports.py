@@ -124,6 +124,16 @@ class Foresees(Protocol):
 
 
 @runtime_checkable
+class TellsCalls(Protocol):
+    """A router or deployer over somebody else's API, which has other clients, too."""
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """How often each verb was asked for, since it was made."""
+        ...
+
+
+@runtime_checkable
 class Counts(Protocol):
     """A router that counts requests by color."""
 
