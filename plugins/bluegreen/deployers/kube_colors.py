@@ -50,6 +50,11 @@ class KubeColorsDeployer(TargetsDeployer):
         cluster = Cluster.of(self._plan.cluster, self._secrets)
         return Objects(cluster, self._service.service, self._plan.timeout)
 
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """How often each verb was asked of the API server; see ``core.ports.TellsCalls``."""
+        return self._objects.cluster.calls if "_objects" in vars(self) else {}
+
     def status(self, color: Color) -> Deployed:
         """
         Return the ready pods of those that are wanted, and the version that the targets report, or the pods bear.

@@ -48,15 +48,14 @@ class KubeDeployer(KubeColorsDeployer):
         wanted = self._wanted(color, words, claim, found)
         for one in [found, *(self._objects.find(*where, color) for where in self._role_objects(color))]:
             self._refuse_odd(color, one)
-        with self._counted(color):
-            if found and self._entered(color, version, claim):
-                return self.status(color)
-            with self._given_back(color, claim):
-                for kind, name, body_of in wanted:
-                    written = self._objects.apply(kind, name, claim, body_of)
-                    self._log(f"{self._service.service}: {color}: {kind.name} {name} is written")
-                up = self._come_up(color, version, claim, written)
-            self._finish(color, version, claim)
+        if found and self._entered(color, version, claim):
+            return self.status(color)
+        with self._given_back(color, claim):
+            for kind, name, body_of in wanted:
+                written = self._objects.apply(kind, name, claim, body_of)
+                self._log(f"{self._service.service}: {color}: {kind.name} {name} is written")
+            up = self._come_up(color, version, claim, written)
+        self._finish(color, version, claim)
         return up
 
     # Before anything is touched
@@ -197,16 +196,6 @@ class KubeDeployer(KubeColorsDeployer):
         self._objects.apply(DEPLOYMENTS, name, claim, lambda _: before)
         self._objects.change(DEPLOYMENTS, name, claim, lambda now, _: annotated(now, {FORMER: None}))
         return f"Deployment {name} is given back what it was before"
-
-    @contextmanager
-    def _counted(self, color: Color) -> Iterator[None]:
-        calls = self._objects.cluster.calls
-        before = calls.copy()
-        try:
-            yield
-        finally:
-            told = ", ".join(f"{count} {verb}" for verb, count in sorted((calls - before).items()))
-            self._log(f"{self._service.service}: {color}: calls to the API server: {told}")
 
 
 def _same(body: Json) -> Callable[[Json | None], Json]:
