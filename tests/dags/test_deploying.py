@@ -53,3 +53,12 @@ def test_service_and_version_may_be_templates():
     asked = {"params": {"service": "shop", "version": "1.5.0"}} | {"ti": SimpleNamespace()}
     operator.render_template_fields(asked)
     assert (operator.service, operator.version) == ("shop", "1.5.0")
+
+
+def test_the_example_with_a_step_of_its_own_is_a_dag(pytestconfig):
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(pytestconfig.rootpath / "include/kubernetes/own_steps.py"))
+    assert bag.import_errors == {}
+    dag = bag.dags["own_release__shop"]
+    assert [task.task_id for task in dag.topological_sort()] == ["deploy", "load_test", "move"]

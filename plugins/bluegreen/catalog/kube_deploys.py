@@ -101,7 +101,7 @@ class HelmDeploy(KubeColors):
     """
     A Helm release a color, by `helm upgrade --install --atomic --wait`.
 
-    $COLOR, $SERVICE and $VERSION are replaced in `values` and in what `set` gives.
+    $COLOR, $SERVICE and $VERSION are replaced in `chart`, `chart_version`, `values` and in what `set` gives.
     """
 
     type: Literal["helm"]
