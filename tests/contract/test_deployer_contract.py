@@ -16,7 +16,7 @@ from tests.rigs.deploy_rigs import RIGS, missing
 ONE, TWO, THREE = "run-one@1", "run-two@2", "run-three@3"
 
 
-MARKS = {"kubernetes": [pytest.mark.kubernetes]}
+MARKS = {"kubernetes": [pytest.mark.kubernetes], "helm": [pytest.mark.kubernetes]}
 
 
 @pytest.fixture(params=[pytest.param(kind, marks=MARKS.get(kind, ())) for kind in sorted(DEPLOYERS)])

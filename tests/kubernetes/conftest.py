@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from tests.rigs.kubernetes import missing, shared
+from tests.rigs.registry import RIGS
+from tests.rigs.registry import missing as missing_rig
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,3 +26,37 @@ def plane():
 def shop(plane):
     with plane.namespace() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def router_rigs():
+    """One rig a kind for the whole session, started when it is first wanted."""
+    with ExitStack() as stack:
+        started = {}
+
+        def start(kind):
+            if kind not in started:
+                started[kind] = stack.enter_context(RIGS[kind][kind]())
+            return started[kind]
+
+        yield start
+
+
+@pytest.fixture(params=["kube_service", "istio", "gateway_api"])
+def rig(request, router_rigs):
+    """A router over two namespaces, put right."""
+    if reason := missing_rig(request.param):
+        pytest.skip(reason)
+    rig = router_rigs(request.param)
+    rig.reset()
+    return rig
+
+
+@pytest.fixture
+def service_rig(router_rigs):
+    """The plain Service's."""
+    if reason := missing_rig("kube_service"):
+        pytest.skip(reason)
+    rig = router_rigs("kube_service")
+    rig.reset()
+    return rig

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from bluegreen.catalog.models import Service
+from bluegreen.checks.health import ask_color
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import SecretMissing
 from bluegreen.core.ports import Credentials, Deployer
 from bluegreen.deployers.registry import make_deployer
+from demo.processes import wait_until
 from tests.rigs import kube_net, kube_roles, kubernetes
 from tests.rigs.deploy_targets import make_service
 from tests.rigs.kube_namespace import Account, Namespace, deployment, service
 from tests.rigs.kube_roles import KubeRoles
+from tools.kubernetes.programs import PROGRAMS, lacking
 
+CHART = Path(__file__).with_name("charts") / "shop"
+PASSWORD = "hunter2-of-the-chart"  # noqa: S105 - what must be shown nowhere
+RigT = TypeVar("RigT", bound="KubeRig")
 RBAC = Path(__file__).resolve().parents[2] / "include" / "kubernetes"
 ACCOUNT, CONNECTION = "bluegreen-deployer", "shop_cluster"
 REVISION = "deployment.kubernetes.io/revision"
@@ -28,6 +36,11 @@ REVISION = "deployment.kubernetes.io/revision"
 def missing() -> str:
     """Say why no cluster can be had here; empty where one can."""
     return kubernetes.missing() or kube_net.missing()
+
+
+def missing_helm() -> str:
+    """Say why no chart can be deployed here; empty where one can."""
+    return missing() or lacking("helm")
 
 
 @dataclass
@@ -79,6 +92,69 @@ class KubeRig:
         return int(self.of(Color.GREEN)["metadata"]["annotations"][REVISION]) - 1
 
 
+@dataclass
+class HelmRig(KubeRig):
+    """The same by Helm releases, of a chart of Deployment, Service and Secret."""
+
+    can: frozenset[str] = frozenset({"roles", "charts"})
+
+    def deploys(self) -> int:
+        """Tell how many revisions green's release got since the rig was made."""
+        return len(self.history(Color.GREEN)) - 1
+
+    def history(self, color: Color) -> list[dict[str, Any]]:
+        """Return the revisions of a color's release."""
+        found: list[dict[str, Any]] = json.loads(self.helm("history", f"shop-{color}", "--output", "json"))
+        return found
+
+    def helm(self, *words: str) -> str:
+        """Run Helm as the administrator."""
+        config = ["--kubeconfig", str(self.namespace.plane.kubeconfig), "--namespace", self.namespace.name]
+        done = subprocess.run([helm(), *words, *config], capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def helm() -> str:
+    """Return the program."""
+    return str(PROGRAMS["helm"].find())
+
+
+@contextmanager
+def helm_rig(_: Path, **deploy: Any) -> Iterator[HelmRig]:
+    """Make the service by its chart in a namespace of its own; ``deploy`` replaces keys of its deploy section."""
+    plane, _net = kubernetes.shared(), kube_net.shared_net()
+    with plane.namespace() as namespace:
+        roles, account = KubeRoles(namespace), allowed(namespace, "deployer-helm")
+        words = {
+            "type": "helm", "image": None, "program": [helm()], "chart": str(CHART), "ready_within": "30s",
+            "releases": {str(color): f"shop-{color}" for color in Color},
+            "set": {"image.tag": "$VERSION", "color": "$COLOR"}, "secrets": {"password": "shop_password"},
+        }  # fmt: skip
+        made = _service({c: [f"http://{c}.example"] for c in Color}, namespace, **words | deploy)
+        rig = HelmRig(made, namespace, account, roles, {"shop_password": PASSWORD})
+        for color in Color:
+            rig.helm("install", f"shop-{color}", str(CHART), "--set", f"color={color}", "--wait")
+        targets = {c: {"targets": [f"http://{_address(namespace, c)}"]} for c in Color}
+        rig.service = Service.model_validate(made.model_dump(mode="json", exclude_unset=True) | {"colors": targets})
+        yield _reachable(rig)
+
+
+def _service(urls: Mapping[Color, list[str]], namespace: Namespace, **deploy: Any) -> Service:
+    return make_service(urls, section(namespace, **deploy), health={"timeout": "5s"})
+
+
+def _reachable(rig: RigT) -> RigT:
+    """Wait until kube-proxy sends requests to both colors."""
+    colors = rig.service.colors
+    wait_until(lambda: all(one.ok for c in colors for one in ask_color(rig.service, c)), 30, "kube-proxy's rules")
+    return rig
+
+
+def _address(namespace: Namespace, color: Color) -> str:
+    return str(namespace.get("Service", f"shop-{color}")["spec"]["clusterIP"])
+
+
 @contextmanager
 def kube_rig(_: Path, **deploy: Any) -> Iterator[KubeRig]:
     """Make the service in a namespace of its own; ``deploy`` replaces keys of its deploy section."""
@@ -90,8 +166,8 @@ def kube_rig(_: Path, **deploy: Any) -> Iterator[KubeRig]:
         for color in Color:
             namespace.wait_ready(f"shop-{color}", 2)
         account = allowed(namespace)
-        urls = {c: [f"http://{namespace.get('Service', f'shop-{c}')['spec']['clusterIP']}"] for c in Color}
-        yield KubeRig(make_service(urls, section(namespace, **deploy)), namespace, account, roles)
+        urls = {c: [f"http://{_address(namespace, c)}"] for c in Color}
+        yield _reachable(KubeRig(_service(urls, namespace, **deploy), namespace, account, roles))
 
 
 def web(color: Color, replicas: int = 2) -> dict[str, Any]:

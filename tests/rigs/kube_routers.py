@@ -26,7 +26,7 @@ from bluegreen.routers.registry import make_router
 from demo.load import Load
 from demo.processes import LOOPBACK, wait_until
 from tests.rigs import kube_gateway, kube_istio, kube_net, kube_pods, kubernetes
-from tests.rigs.kube_namespace import Namespace, deployment, service
+from tests.rigs.kube_namespace import APPLY, Account, Namespace, deployment, service
 from tests.rigs.rig import Hook, hooked, killed_at, raced
 from tests.rigs.traffic import Answer
 
@@ -221,6 +221,30 @@ class KubeRig:
         reading = self.router().read()
         healths = [node.health[color] for node in reading.nodes if node.health for color in Color]
         return reading.settled and all((h.ready, h.total) == (self.servers, self.servers) for h in healths)
+
+    def account(self, number: int) -> Account:
+        """Our account of a node."""
+        return Account(self.nodes[number], ACCOUNT)
+
+    def keep(self, node: Namespace, found: Mapping[str, Any], manager: str) -> None:
+        """Force what is in git back, as a GitOps controller does."""
+        body = {"apiVersion": self.plane.ask("GET", node.path(self.kind, SERVICE))["apiVersion"], **found}
+        path = node.path(self.kind, SERVICE)
+        self.plane.ask("PATCH", path, yaml.safe_dump(body), APPLY, fieldManager=manager, force="true")
+
+    def hold(self, node: Namespace) -> None:
+        """Let the object outlive the deletion of its namespace for a while."""
+        node.patch(self.kind, SERVICE, {"metadata": {"finalizers": ["rig.bluegreen/held"]}})
+
+    def let_go(self, node: Namespace) -> None:
+        node.patch(self.kind, SERVICE, {"metadata": {"finalizers": []}})
+
+    def only(self, node: Mapping[str, Any], config: Mapping[str, Any]) -> KubeRouter:
+        """Return a router over one other node."""
+        service = self.catalog(router={"nodes": [{**node, "connection": "only"}]})
+        made: Any = make_router(service, lambda _: Credentials(extra={"kube_config": json.dumps(config)}))
+        made.proving = False
+        return made
 
     def lose(self, number: int) -> None:
         self.wires[number].cut()

@@ -126,6 +126,7 @@ class Definitions:
 KUBERNETES = Module("kubernetes", "k8s.io/kubernetes")
 _ETCD = Module("etcd", "go.etcd.io/etcd/server/v3")
 _KWOK = Module("kwok", "sigs.k8s.io/kwok")
+_HELM = Module("helm", "helm.sh/helm/v4")
 _CONTAINERD = Module("containerd", "github.com/containerd/containerd/v2")
 _CNI = Module("cni", "github.com/containernetworking/plugins")
 ISTIO = Module("istio", "istio.io/istio")
@@ -136,6 +137,7 @@ PROGRAMS = {
         Program("kube-apiserver", KUBERNETES, "cmd/kube-apiserver", "plane"),
         Program("etcd", _ETCD, "", "plane"),
         Program("kwok", _KWOK, "cmd/kwok", "plane"),
+        Program("helm", _HELM, "cmd/helm", "plane"),
         Program("kube-controller-manager", KUBERNETES, "cmd/kube-controller-manager", "plane"),
         Program("kube-scheduler", KUBERNETES, "cmd/kube-scheduler", "plane"),
         Program("kubelet", KUBERNETES, "cmd/kubelet", "node"),

@@ -1,4 +1,4 @@
-"""What a service file may say of deploys to Kubernetes: a Deployment a color."""
+"""What a service file may say of deploys to Kubernetes: Deployments of one's own, or a chart of Helm a color."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from bluegreen.catalog.deploys import RoleName, no_web
+from bluegreen.catalog.deploys import Argv, RoleName, no_web
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.kube import ClusterPlace, ObjectName, both_colors
-from bluegreen.catalog.section import Section
+from bluegreen.catalog.section import ConnectionId, Section
 from bluegreen.core.colors import Color
 
 VERSION = "$VERSION"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
+SET_KEY = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 
 
 def _of_a_version(text: str) -> str:
@@ -93,4 +94,36 @@ class KubeDeploy(KubeColors):
             raise ValueError("give image or manifests, one of the two")
         if self.manifests and (self.env or self.config or self.container):
             raise ValueError("env, config and container go with image: manifests say it themselves")
+        return self
+
+
+class HelmDeploy(KubeColors):
+    """
+    A Helm release a color, by `helm upgrade --install --atomic --wait`.
+
+    $COLOR, $SERVICE and $VERSION are replaced in `chart`, `chart_version`, `values` and in what `set` gives.
+    """
+
+    type: Literal["helm"]
+    chart: str = Field(min_length=1, description="folder, archive, oci:// address, or a name in `repository`")
+    chart_version: str | None = Field(None, min_length=1, description="of the chart, where it is not a folder")
+    repository: str | None = Field(None, pattern="^https?://", description="address of a chart repository")
+    releases: OneEach = Field(description="the Helm release of each color")
+    values: tuple[str, ...] = Field((), description="values files on the Airflow workers, the last one counts most")
+    set: dict[Annotated[str, Field(pattern=SET_KEY)], str | int | float | bool] = Field(
+        default_factory=dict, description="values by their dotted path", examples=[{"image.tag": VERSION}]
+    )
+    secrets: dict[Annotated[str, Field(pattern=SET_KEY)], ConnectionId] = Field(
+        default_factory=dict, description="dotted path of a value -> connection whose password it gets"
+    )
+    program: Argv = Field(("helm",), description="how Helm is called; no shell")
+    retire: Literal["zero", "uninstall", "leave"] = Field(
+        "zero", description="scale the color to 0 pods, uninstall its release, or leave all as it is"
+    )
+
+    @model_validator(mode="after")
+    def _deploys_the_version(self) -> Self:
+        texts = [*self.values, *(str(value) for value in self.set.values()), self.chart_version or ""]
+        if not any(VERSION in text or "${VERSION}" in text for text in texts):
+            raise ValueError(f"nothing says {VERSION}: every release would deploy the same; give it in set")
         return self

@@ -19,11 +19,11 @@ from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
 from bluegreen.catalog.kube import GatewayApiRouter, IstioRouter, KubeServiceRouter
-from bluegreen.catalog.kube_deploys import KubeColors, KubeDeploy
+from bluegreen.catalog.kube_deploys import HelmDeploy, KubeColors, KubeDeploy
 from bluegreen.catalog.migrations import Migrations
 from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.catalog.sessions import Sessions, State
-from bluegreen.catalog.smoke_tests import SmokeTest
+from bluegreen.catalog.smoke_tests import InsideTest, Smoke
 from bluegreen.catalog.sources import Sources
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Credentials, Secrets
@@ -190,7 +190,7 @@ class Health(Section):
     timeout: Duration = Field(_seconds(2))
 
 
-Deploy = Annotated[CommandDeploy | SshDeploy | KubeDeploy, Field(discriminator="type")]
+Deploy = Annotated[CommandDeploy | SshDeploy | KubeDeploy | HelmDeploy, Field(discriminator="type")]
 
 
 class Prewarm(Section):
@@ -279,7 +279,7 @@ class Service(Section):
     health: Health = Health()
     deploy: Deploy
     prewarm: Prewarm | None = None
-    smoke: tuple[SmokeTest, ...] = ()
+    smoke: tuple[Smoke, ...] = Field((), description="tests of the new color before it gets traffic")
     sessions: Sessions | None = None
     state: State | None = None
     evidence: Evidence | None = None
@@ -311,6 +311,14 @@ class Service(Section):
                     f"{', '.join(odd)}; give deploy.targets, or order: parallel"
                 )
         return deploy
+
+    @field_validator("smoke")
+    @classmethod
+    def _somebody_runs_it(cls, smoke: tuple[Smoke, ...], others: ValidationInfo) -> tuple[Smoke, ...]:
+        inside = [test for test in smoke if isinstance(test, InsideTest)]
+        if inside and "deploy" in others.data and not isinstance(others.data["deploy"], KubeColors):
+            raise ValueError(f"exec and job need deploy.type kubernetes or helm, found {others.data['deploy'].type}")
+        return smoke
 
     @field_validator("release")
     @classmethod

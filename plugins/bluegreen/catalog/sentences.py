@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic_core import ErrorDetails
 
-from bluegreen.catalog import deploys, durations, evidence, kube, models, section
+from bluegreen.catalog import deploys, durations, evidence, kube, kube_deploys, models, section
 from bluegreen.catalog.yaml_text import Document, Path, Problem, shown
 
 Sentence = tuple[str, str]
@@ -23,6 +23,8 @@ _PATTERNS = {
     "^/": "a path that begins with /",
     "^(/|~/)": "a path that begins with / or ~/",
     "^0?[0-7]{3}$": 'a file mode in quotes, like "0640"',
+    kube_deploys.ENV_NAME: "the name of an environment variable",
+    kube_deploys.SET_KEY: "the path of a value with dots, like image.tag",
     deploys.SSH_ADDRESS: "a host like 10.0.1.11 or web1, or one with a port, like web1:2222",
     section.CONNECTION_ID: "the id of an Airflow connection",
     evidence.METRIC_NAME: "the name of a Prometheus metric",
@@ -108,6 +110,9 @@ def _place(loc: tuple[int | str, ...], root: yaml.Node | None, schema: Json) -> 
         schema = place.schema
         if "discriminator" in schema and part in schema["discriminator"]["mapping"]:
             schema = _resolved({"$ref": schema["discriminator"]["mapping"][part]})
+            place = Place(place.path, place.line, place.node, schema, place.parent)
+        elif str(part).startswith("[") and part != "[key]":  # told apart by its keys, not by a `type`
+            schema = _resolved({"$ref": f"#/$defs/{str(part).strip('[]')}"})
             place = Place(place.path, place.line, place.node, schema, place.parent)
         elif part != "[key]":
             node, line = _child(place, part)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from bluegreen.catalog.models import Service
-from bluegreen.catalog.smoke_tests import SmokeTest
+from bluegreen.catalog.smoke_tests import ExecTest, InsideTest, JobTest, SmokeTest
 from bluegreen.checks import health
 from bluegreen.checks.fresh import Address, Answer, Asker, NoAnswer, asking, gathered, shown
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed
-from bluegreen.core.ports import Credentials
+from bluegreen.core.ports import Credentials, Ran, RunsInside
 
 Log = Callable[[str], None]
 CONCURRENCY = 16
@@ -46,7 +46,7 @@ class _Smoke:
     async def target(self, target: str) -> list[SmokeResult]:
         """One after the other: a test may lean on what the one before it made."""
         results = [await self._health(target)]
-        results += [await self._test(target, test) for test in self.service.smoke]
+        results += [await self._test(target, test) for test in self.service.smoke if isinstance(test, SmokeTest)]
         return results
 
     async def _health(self, target: str) -> SmokeResult:
@@ -94,14 +94,17 @@ def smoke(
     version: str,
     credentials: Credentials | None = None,
     log: Log = _LOG,
+    inside: object = None,
 ) -> list[SmokeResult]:
     """
-    Run every smoke test, the health question first, on every target of a color.
+    Run every smoke test, the health question first, on every target of a color; then those that run where it runs.
 
     :param version: what each target is to report
     :param credentials: sent with every request as HTTP basic
     :param log: gets one line a test
+    :param inside: the deployer, which runs commands and Jobs where the color runs; without one they are left out
     :raises CheckFailed: one or more failed; it names each target, test, expected and found
+    :raises DeployError: a test could not be run where the color runs
     """
 
     async def run_all() -> list[list[SmokeResult]]:
@@ -110,12 +113,36 @@ def smoke(
             return await gathered((run.target(target) for target in service.colors[color].targets), CONCURRENCY)
 
     results = [result for target in asyncio.run(run_all()) for result in target]
+    results += _run_inside(service, color, version, inside, log)
     for result in results:
         log(f"smoke: {_line(result)}")
     failed = [result for result in results if not result["ok"]]
     if failed:
         raise _failed(service, color, failed, len(results))
     return results
+
+
+def _run_inside(service: Service, color: Color, version: str, inside: object, log: Log) -> list[SmokeResult]:
+    tests, results = [test for test in service.smoke if isinstance(test, InsideTest)], list[SmokeResult]()
+    if tests and not isinstance(inside, RunsInside):
+        log(f"smoke: {len(tests)} tests that run inside {color} are left out")
+        return []
+    for test in tests:
+        name, ran = _ran(test, color, version, cast("RunsInside", inside))
+        failures = [[one.failure] if one.failure else [] for one in ran]
+        results += [
+            SmokeResult(target=one.where, test=name, ok=not told, ms=round(one.ms, 1), failures=told)
+            for one, told in zip(ran, failures, strict=True)
+        ]
+    return results
+
+
+def _ran(test: InsideTest, color: Color, version: str, inside: RunsInside) -> tuple[str, Sequence[Ran]]:
+    if isinstance(test, ExecTest):
+        ran = inside.run_command(color, test.exec, test.timeout, container=test.container, each=test.pods == "all")
+        return test.name or f"exec {test.exec[0]}", ran
+    assert isinstance(test, JobTest)  # noqa: S101 - there are these two
+    return test.name or f"job {test.job.name}", [inside.run_job(color, version, test.job, test.timeout)]
 
 
 def failures_of(test: SmokeTest, answer: Answer, asker: Asker) -> Iterator[str]:

@@ -68,6 +68,10 @@ class Access:
             made.socket_options = _keep_alive()
         return client.ApiClient(made)
 
+    def field(self, name: str) -> Any:
+        """Return one of the connection's own fields, such as ``kube_config_path``; None where it is not given."""
+        return self._word(name)
+
     def _load(self, config: Any, made: Configuration) -> None:
         context = self._word("cluster_context")
         if self._is("in_cluster"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluegreen.catalog.kube import ClusterPlace
 from bluegreen.clusters.access import Access, access_of
-from bluegreen.clusters.trouble import Asked, answered, told
+from bluegreen.clusters.trouble import Asked, ClusterTrouble, answered, told
 from bluegreen.core.ports import Secrets
 from bluegreen.hosts import host_files
 
@@ -156,6 +156,7 @@ class Cluster:
         :param force: take fields over from other managers
         """
         whole = {"apiVersion": kind.api_version, "kind": kind.name, **body}
+        whole["metadata"] = {**body.get("metadata", {}), "name": name}
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
         return dict(self._call("apply", "PATCH", kind, name, body=whole, query=query, content=APPLY_PATCH))
 
@@ -212,7 +213,15 @@ class Cluster:
 
         :param query: such as ``{"container": "app", "tailLines": "50"}``
         """
-        return str(self._call("get", "GET", kind, name, part, query=query or {}, answer="str"))
+        asked = self._asked("get", kind, name, part)
+        self.calls["get"] += 1
+        with told(asked):
+            # As it comes: of a text the client makes the picture of its bytes, and of a line of JSON a dictionary's.
+            answer = self._client.call_api(
+                self._path(kind, name, part), "GET", query_params=list((query or {}).items()),
+                auth_settings=["BearerToken"], _preload_content=False, _request_timeout=(self.timeout, self.timeout),
+            )  # fmt: skip
+            return str(answer.data.decode(errors="replace"))
 
     @cached_property
     def _client(self) -> ApiClient:
@@ -229,7 +238,6 @@ class Cluster:
         body: Any = None,
         query: Mapping[str, str] | None = None,
         content: str = "application/json",
-        answer: str = "object",
     ) -> Any:
         client, asked = self._client, self._asked("patch" if verb == "apply" else verb, kind, name, part)
         writes = method != "GET" and kind is not ACCESS_REVIEWS
@@ -241,7 +249,7 @@ class Cluster:
                 self._path(kind, name, part), method,
                 query_params=list((query or {}).items()), body=body,
                 header_params={"Accept": "application/json", "Content-Type": content},
-                response_types_map=dict.fromkeys((200, 201, 202), answer), auth_settings=["BearerToken"],
+                response_types_map=dict.fromkeys((200, 201, 202), "object"), auth_settings=["BearerToken"],
                 _return_http_data_only=True, _request_timeout=(self.timeout, self.timeout),
             )  # fmt: skip
         if writes:
@@ -286,5 +294,7 @@ def _lines(answer: Any) -> Iterator[bytes]:
 def _event(line: bytes, asked: Asked) -> Event:
     found = json.loads(line)
     if found["type"] == "ERROR":
-        raise answered(int(found["object"].get("code") or 500), json.dumps(found["object"]), asked)
+        # Most often 410; in any case this watch cannot go on from where it was.
+        trouble = answered(int(found["object"].get("code") or 500), json.dumps(found["object"]), asked)
+        raise ClusterTrouble("expired", trouble.fact, "read again")
     return Event(found["type"], found["object"])

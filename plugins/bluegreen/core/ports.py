@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from bluegreen.core.colors import Color, Split
@@ -123,6 +124,16 @@ class Foresees(Protocol):
 
 
 @runtime_checkable
+class TellsCalls(Protocol):
+    """A router or deployer over somebody else's API, which has other clients, too."""
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """How often each verb was asked for, since it was made."""
+        ...
+
+
+@runtime_checkable
 class Counts(Protocol):
     """A router that counts requests by color."""
 
@@ -220,6 +231,46 @@ class RunsRoles(Protocol):
         moment, is absent.
 
         :raises DeployError: what was noted cannot be read
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Ran:
+    """
+    How something that ran where a color runs has ended.
+
+    :param where: a pod, a Job
+    :param failure: why it is no success, empty where it is one
+    :param ms: how long it took
+    """
+
+    where: str
+    failure: str
+    ms: float
+
+
+@runtime_checkable
+class RunsInside(Protocol):
+    """A deployer that can run something where a color runs: a command in its pods, a Job beside them."""
+
+    def run_command(
+        self, color: Color, argv: Sequence[str], within: timedelta, *, container: str | None = None, each: bool = False
+    ) -> Sequence[Ran]:
+        """
+        Run a command in a ready pod of a color.
+
+        :param container: None for the first one
+        :param each: in every ready pod
+        :raises DeployError: there is no ready pod, or it cannot be told
+        """
+        ...
+
+    def run_job(self, color: Color, version: str, file: Path, within: timedelta) -> Ran:
+        """
+        Run a Job to its end; one that failed is left for people to look at.
+
+        :raises DeployError: it cannot be made
         """
         ...
 

@@ -44,12 +44,12 @@ def marked(kind: Kind, body: Json, version: str, release: str, config: str = "")
     return whole
 
 
-def with_image(kind: Kind, found: Json, container: str, image: str, env: Mapping[str, str]) -> Json:
+def with_image(kind: Kind, container: str, image: str, env: Mapping[str, str]) -> Json:
     """Return a body that says nothing but a container's image and environment."""
     one: Json = {"name": container, "image": image}
     if env:
         one["env"] = [{"name": name, "value": value} for name, value in env.items()]
-    body: Json = {"metadata": {"name": found["metadata"]["name"]}, "spec": {}}
+    body: Json = {"metadata": {}, "spec": {}}
     template_of(kind, body["spec"])["spec"] = {"containers": [one]}
     return body
 

@@ -7,12 +7,14 @@ lowered. ``retire`` scales to 0 where no disruption budget of both colors forbid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import cast
 
-from bluegreen.catalog.kube_deploys import KubeDeploy
+from bluegreen.catalog.kube_deploys import HelmDeploy, KubeDeploy
 from bluegreen.checks.health import TargetHealth, summed
 from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, PODS, Cluster, Json
 from bluegreen.clusters.status import condition, is_ready, scaled_deployment
@@ -20,15 +22,17 @@ from bluegreen.clusters.waits import Seen
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import BlueGreenError, DeployError
-from bluegreen.core.ports import Deployed
+from bluegreen.core.ports import Deployed, Ran
 from bluegreen.deployers import kube_diagnosis
 from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, TargetsDeployer
 from bluegreen.deployers.kube_bodies import size_before
 from bluegreen.deployers.kube_budgets import in_the_way
+from bluegreen.deployers.kube_inside import Inside
 from bluegreen.deployers.kube_marks import VERSION_LABEL, Claim
 from bluegreen.deployers.kube_objects import Objects
 from bluegreen.deployers.kube_roles import Roles, stopping
 from bluegreen.deployers.kube_rollout import Rollout, hopeless, rollout, selector
+from bluegreen.deployers.kube_words import words_for
 
 LOOK_EVERY = timedelta(seconds=10)
 """How long a rollout is watched before its pods are looked at, and it is said what it waits for."""
@@ -38,14 +42,19 @@ class KubeColorsDeployer(TargetsDeployer):
     """What deployers to Kubernetes share; see ``core.ports.Deployer`` and ``RunsRoles``."""
 
     @property
-    def _plan(self) -> KubeDeploy:
-        return cast("KubeDeploy", self._service.deploy)
+    def _plan(self) -> KubeDeploy | HelmDeploy:
+        return cast("KubeDeploy | HelmDeploy", self._service.deploy)
 
     @cached_property
     def _objects(self) -> Objects:
         # Not before it is needed: on a triggerer's loop no login can be waited for.
         cluster = Cluster.of(self._plan.cluster, self._secrets)
         return Objects(cluster, self._service.service, self._plan.timeout)
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """How often each verb was asked of the API server; see ``core.ports.TellsCalls``."""
+        return self._objects.cluster.calls if "_objects" in vars(self) else {}
 
     def status(self, color: Color) -> Deployed:
         """
@@ -69,6 +78,8 @@ class KubeColorsDeployer(TargetsDeployer):
                 lines += kube_diagnosis.lines(self._objects.cluster, self._plan.deployments[color])
         except BlueGreenError as error:
             lines.append(f"diagnose: {error.fact}; {error.next_step}")
+        except Exception as error:  # noqa: BLE001 - what is the matter must not be hidden by a look at it
+            lines.append(f"diagnose: unexpected {type(error).__name__}: {error}")
         return "\n".join(lines[:LONGEST_DIAGNOSIS])
 
     def retire(self, color: Color, epoch: int) -> None:
@@ -108,6 +119,34 @@ class KubeColorsDeployer(TargetsDeployer):
         """
         return self._roles.where() if self._plan.roles else {}
 
+    def run_command(
+        self, color: Color, argv: Sequence[str], within: timedelta, *, container: str | None = None, each: bool = False
+    ) -> list[Ran]:
+        """
+        Run a command in a ready pod of a color, the newest, or in each; see ``core.ports.RunsInside``.
+
+        :raises DeployError: there is no ready pod, or it cannot be run
+        """
+        found = self._found(color)
+        pods = [pod for pod in self._pods(color, found) if is_ready(pod)] if found else []
+        if not pods:
+            step = "no traffic was moved; see bluegreen diagnose"
+            raise DeployError("has no ready pod", service=self._service.service, part=color, next_step=step)
+        pods.sort(key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
+        names = [str(pod["metadata"]["name"]) for pod in (pods if each else pods[:1])]
+        return [self._inside(color).command(name, container, argv, within) for name in names]
+
+    def run_job(self, color: Color, version: str, file: Path, within: timedelta) -> Ran:
+        """
+        Run a Job to its end; see ``core.ports.RunsInside``.
+
+        :raises DeployError: it cannot be made
+        """
+        return self._inside(color).job(file, words_for(self._service.service, color, version), within)
+
+    def _inside(self, color: Color) -> Inside:
+        return Inside(self._objects, self._service.service, color, self._log)
+
     @property
     def _roles(self) -> Roles:
         return Roles(self._objects, self._service.service, self._plan.roles, self._log)
@@ -125,8 +164,10 @@ class KubeColorsDeployer(TargetsDeployer):
 
     def _version(self, color: Color, up: list[Json]) -> str | None:
         well = [target for target in self._asked(color) if target.ok and target.version]
-        if well:
-            return summed(well).version
+        return summed(well).version if well else self._noted(color, up)
+
+    def _noted(self, color: Color, up: list[Json]) -> str | None:  # noqa: ARG002 - of what the pods say, no color is asked
+        """Return the version that no target told."""
         labels = {(pod["metadata"].get("labels") or {}).get(VERSION_LABEL) for pod in up}
         return labels.pop() if len(labels) == 1 else None
 
@@ -179,7 +220,7 @@ class KubeColorsDeployer(TargetsDeployer):
             if self._up(asked, version):
                 found = self.status(color)
                 if found.ready >= found.total:
-                    return found
+                    return replace(found, version=version)  # a target that stutters now has said so before
                 self._log(f"{self._service.service}: {color}: {found.ready} of {found.total} pods are ready again")
         raise self._not_up(color, self._late(version), asked)
 

@@ -49,15 +49,14 @@ class KubeDeployer(KubeColorsDeployer):
         wanted = self._wanted(color, words, claim, found)
         for one in [found, *(self._objects.find(*where, color) for where in self._role_objects(color))]:
             self._refuse_odd(color, one)
-        with self._counted(color):
-            if found and self._entered(color, version, claim):
-                return self.status(color)
-            with self._given_back(color, claim):
-                for kind, name, body_of in wanted:
-                    written = self._objects.apply(kind, name, claim, body_of)
-                    self._log(f"{self._service.service}: {color}: {kind.name} {name} is written")
-                up = self._come_up(color, version, claim, written)
-            self._finish(color, version, claim)
+        if found and self._entered(color, version, claim):
+            return self.status(color)
+        with self._given_back(color, claim):
+            for kind, name, body_of in wanted:
+                written = self._objects.apply(kind, name, claim, body_of)
+                self._log(f"{self._service.service}: {color}: {kind.name} {name} is written")
+            up = self._come_up(color, version, claim, written)
+        self._finish(color, version, claim)
         return up
 
     # Before anything is touched
@@ -101,7 +100,7 @@ class KubeDeployer(KubeColorsDeployer):
     def _image_of(self, kind: Kind, found: Json, words: Mapping[str, str], claim: Claim, config: str) -> Json:
         container = bodies.container_of(kind, found, self._plan.container, self._service.service, claim.part)
         image, env = filled(self._plan.image, words), filled(self._plan.env, words)
-        body = bodies.with_image(kind, found, container, image, env)
+        body = bodies.with_image(kind, container, image, env)
         return bodies.marked(kind, body, words["VERSION"], claim.release, config)
 
     def _there(self, kind: Kind, name: str, color: Color) -> Json:
@@ -129,6 +128,8 @@ class KubeDeployer(KubeColorsDeployer):
         if found is None or "selector" not in found["spec"]:  # a CronJob has none
             return
         name = found["metadata"]["name"]
+        if found["metadata"].get("deletionTimestamp"):
+            raise self._refused(color, f"Deployment {name} is being deleted", "see who does, and wait for its end")
         if found["spec"].get("paused"):
             mend = f"kubectl -n {self._plan.cluster.namespace} rollout resume deployment/{name}"
             raise self._refused(color, f"Deployment {name} is paused: nothing that is written to it would run", mend)
@@ -180,32 +181,22 @@ class KubeDeployer(KubeColorsDeployer):
                 said = f"it was not given back what it was before: {more.fact}"
             self._log(f"{self._service.service}: {color}: {said}")
             raise DeployError(
-                f"{error.fact}{said}", service=error.service, part=error.part, next_step=error.next_step
+                f"{error.fact.rstrip()}\n{said}", service=error.service, part=error.part, next_step=error.next_step
             ) from error
 
     def _give_back(self, color: Color, claim: Claim) -> str:
         name = self._plan.deployments[color]
         found = self._found(color)
         if found is None or not annotation(found, FORMER):
-            return f"; Deployment {name} was not touched" if found else f"; there is no Deployment {name}"
+            return f"Deployment {name} was not touched" if found else f"there is no Deployment {name}"
         before = bodies.given_back(found)
         if before is None:
             scaled = [{"op": "replace", "path": "/spec/replicas", "value": 0}]
             self._objects.change(DEPLOYMENTS, name, claim, lambda now, _: [*scaled, *annotated(now, {FORMER: None})])
-            return f"; Deployment {name}, which was not there before, is scaled to 0"
+            return f"Deployment {name}, which was not there before, is scaled to 0"
         self._objects.apply(DEPLOYMENTS, name, claim, lambda _: before)
         self._objects.change(DEPLOYMENTS, name, claim, lambda now, _: annotated(now, {FORMER: None}))
-        return f"; Deployment {name} is given back what it was before"
-
-    @contextmanager
-    def _counted(self, color: Color) -> Iterator[None]:
-        calls = self._objects.cluster.calls
-        before = calls.copy()
-        try:
-            yield
-        finally:
-            told = ", ".join(f"{count} {verb}" for verb, count in sorted((calls - before).items()))
-            self._log(f"{self._service.service}: {color}: calls to the API server: {told}")
+        return f"Deployment {name} is given back what it was before"
 
 
 def _same(body: Json) -> Callable[[Json | None], Json]:

@@ -14,7 +14,7 @@ from bluegreen.deployers.kube_rollout import container_statuses, rollout
 
 LONGEST = 240
 """Characters of a line."""
-MOST = {"events": 30, "pods": 30, "quota": 10}
+MOST = {"events": 20, "pods": 30, "quota": 10}
 """Lines of a part."""
 
 
@@ -55,7 +55,8 @@ def _nodes(facts: KubeFacts) -> Iterator[str]:
 
 
 def _events(facts: KubeFacts) -> Iterator[str]:
-    for event in facts.events[: MOST["events"]]:
+    warnings = [event for event in facts.events if event.get("type") != "Normal"]
+    for event in (warnings or facts.events)[: MOST["events"]]:
         about, count = event["involvedObject"], event.get("count") or 1
         often = f" ({count} times)" if count > 1 else ""
         what = f"{event.get('type')} {event.get('reason')}"
@@ -114,7 +115,10 @@ def _deployment(facts: KubeFacts) -> Iterator[str]:
 
 
 def _next(facts: KubeFacts) -> Iterator[str]:
-    found = dict(_symptoms(facts))
+    found: dict[str, str] = {}
+    for symptom, command in _symptoms(facts):
+        if symptom not in found and command not in found.values():
+            found[symptom] = command
     yield from (f"next: {symptom}: {command}" for symptom, command in found.items())
 
 

@@ -89,6 +89,7 @@ class Objects:
             before = claim.over(found) if found else None
             body = deepcopy(body_of(found))
             metadata = body.setdefault("metadata", {})
+            metadata["name"] = name
             metadata["annotations"] = (metadata.get("annotations") or {}) | {FENCE: shown(claim.record(before))}
             if found is None:
                 whole = {"apiVersion": kind.api_version, "kind": kind.name, **body}

@@ -65,4 +65,4 @@ def quantity(text: object) -> Decimal:
 
 def _words(found: Mapping[str, Decimal]) -> str:
     shown = [(key, *_SHOWN[key]) for key in _SHOWN if key in found]
-    return ", ".join(f"{found[key] / unit:.4g} {word}" for key, unit, word in shown)
+    return ", ".join(f"{float(found[key] / unit):.4g} {word}" for key, unit, word in shown)

@@ -10,6 +10,7 @@ from bluegreen.core.ports import Deployer, Secrets
 
 DEPLOYERS: dict[str, str] = {
     "command": "bluegreen.deployers.any_command:CommandDeployer",
+    "helm": "bluegreen.deployers.helm_charts:HelmDeployer",
     "kubernetes": "bluegreen.deployers.kube_deployments:KubeDeployer",
     "ssh": "bluegreen.deployers.ssh_hosts:SshDeployer",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -33,11 +34,18 @@ class BlueGreenOperator(BaseOperator):
     def __init__(self, *, service: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.service = service
+        self._used: list[Ports] = []
 
     def execute(self, context: Context) -> Any:
-        """Do the use case; errors leave their text for the verdict."""
-        with airflow_errors(context, again=self.again):
-            return self.act(context)
+        """Do the use case; errors leave their text for the verdict. What it cost an API with other clients is told."""
+        try:
+            with airflow_errors(context, again=self.again):
+                value = self.act(context)
+        finally:
+            calls = sum((ports.calls for ports in self._used), Counter[str]())
+            if calls:
+                self.say(f"calls to the API server: {', '.join(f'{n} {verb}' for verb, n in sorted(calls.items()))}")
+        return {**value, "calls": dict(calls)} if calls and isinstance(value, dict) else value
 
     def act(self, context: Context) -> Any:
         """Call one use case and return JSON."""
@@ -45,11 +53,9 @@ class BlueGreenOperator(BaseOperator):
 
     def ports(self, service: Service | None = None) -> Ports:
         """Return ports of a frozen service, or of the catalog's."""
-        return ports_for(
-            service or load_service(services_folder(), self.service),
-            connection_secrets,
-            self.say,
-        )
+        used = ports_for(service or load_service(services_folder(), self.service), connection_secrets, self.say)
+        self._used.append(used)
+        return used
 
     def say(self, line: str) -> None:
         """Log one line for people."""

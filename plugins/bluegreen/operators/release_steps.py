@@ -129,4 +129,5 @@ class SmokeOperator(BlueGreenOperator):
             release.version,
             credentials=credentials,
             log=self.say,
+            inside=self.ports(release.service).deployer,
         )

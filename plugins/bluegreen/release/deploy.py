@@ -28,15 +28,17 @@ def deploy(ports: Ports, plan: Plan) -> Deployed:
     wait_until_unused(ports, plan.idle, reading)
     deployed = ports.deployer.deploy(plan.idle, plan.version, plan.epoch, plan.release)
     ports.log(f"{plan.idle} runs {deployed.version}: {deployed.ready} of {deployed.total} targets are healthy")
-    _wait_for_router(ports, plan.idle)
+    wait_for_router(ports, plan.idle)
     return deployed
 
 
-def _wait_for_router(ports: Ports, color: Color) -> None:
+def wait_for_router(ports: Ports, color: Color) -> None:
     """
     Wait until the router, too, has the color's servers up: its own checks come later than ours.
 
     With fewer than all it goes on, as the switch counts them; with none there is nothing to give traffic to.
+
+    :raises NotServing: it has none
     """
     within, seen = ports.service.deploy.ready_within, Health(0, 0)
     for attempt in ports.deadline(within).tries():

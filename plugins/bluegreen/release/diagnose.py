@@ -9,9 +9,10 @@ from typing import Any
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Secrets
 from bluegreen.core.reading import NodeReading
+from bluegreen.release.cause import Cause
 from bluegreen.release.facts import Facts, gather
 from bluegreen.release.ports import Ports
-from bluegreen.release.symptoms import Cause, causes
+from bluegreen.release.symptoms import causes
 
 LOG_LINES = 50
 """Lines of a color's log that are shown: the last ones."""

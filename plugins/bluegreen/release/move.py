@@ -38,7 +38,7 @@ def move(  # each of them is the caller's to choose
     :raises DeployError: a role did not follow; the traffic was put back
     """
     reading = ports.router.read()
-    stamp = _ours(ports, reading, run)
+    stamp = ours(ports, reading, run)
     if stamp.run == run and stamp.step == by and stamp.phase is Phase.SETTLED and reading.split:
         return proved(ports, reading.split, reading, stamp)  # Airflow repeats tasks: this one is done
     color = _color(ports, to, stamp, reading)
@@ -70,7 +70,14 @@ def _settled(mark: Stamp) -> Stamp:
     return replace(mark, epoch=mark.epoch + 1, phase=Phase.SETTLED, lease=None)
 
 
-def _ours(ports: Ports, reading: Reading, run: str) -> Stamp:
+def ours(ports: Ports, reading: Reading, run: str) -> Stamp:
+    """
+    Return the stamp of a service that a run may work on: at rest, or the run's own.
+
+    :raises ReleaseRefused: it is not in order
+    :raises ReleaseFinished: the run was put back
+    :raises TrafficConflict: another release is under way
+    """
     stamp = reading.stamp
     if stamp is None or reading.foreign or stamp.phase is Phase.STRANDED:
         raise ReleaseRefused(

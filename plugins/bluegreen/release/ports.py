@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.notice import Notice
-from bluegreen.core.ports import Deployer, Prover, Router
+from bluegreen.core.ports import Deployer, Prover, Router, TellsCalls
 from bluegreen.core.reading import Health, Reading
 from bluegreen.core.stamp import Expected, Stamp, now_utc
 from bluegreen.release.replicated import Replicated
@@ -94,6 +95,12 @@ class Ports:
         """Tell whether a write that failed is the truth all the same: of some nodes only the rest was reached."""
         found = self.router.read().stamp
         return found is not None and stamp.same_write(found)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often APIs were asked, by verb; none for what has no such API."""
+        asking = [part for part in (self.router, self.deployer) if isinstance(part, TellsCalls)]
+        return sum((Counter(part.calls) for part in asking), Counter())
 
     def health(self, reading: Reading, color: Color) -> Health:
         """Servers of a color as the router sees them; the targets are asked where it does not tell."""

@@ -8,6 +8,7 @@ are UTC in ISO 8601. The keys are told in ``docs/report.md``; ``report_text`` wr
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -111,6 +112,7 @@ class Report:
     diagnosis: Json | None = None
     database: Json | None = None
     changes: Sequence[str] = ()
+    calls: Mapping[str, int] = field(default_factory=dict)
     shortened: bool = field(default=False, kw_only=True)
 
     def as_json(self) -> dict[str, Any]:
@@ -162,7 +164,13 @@ def report(ran: Ran, steps: Sequence[Step]) -> Report:
         diagnosis=next((step.value["diagnosis"] for step in steps if step.value and step.value.get("diagnosis")), None),
         database=_database(ran, steps),
         changes=ran.changes,
+        calls=_calls([plan, *(step.value for step in steps if step.value)]),
     )
+
+
+def _calls(left: Sequence[Json]) -> dict[str, int]:
+    """Add up what the tasks asked of an API with other clients."""
+    return dict(sorted(sum((Counter(value.get("calls") or {}) for value in left), Counter[str]()).items()))
 
 
 def _of_this_release(step: Step, ran: Ran) -> Step:

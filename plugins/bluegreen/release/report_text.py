@@ -28,6 +28,7 @@ def markdown(told: Json) -> str:
         _people,
         _proofs,
         _steps,
+        _calls,
         _changes,
     )
     return "\n".join(line for part in parts for line in part(told)) + "\n"
@@ -226,6 +227,12 @@ def _steps(told: Json) -> Iterator[str]:
     errors = {one["step"]: one["error"] for one in told["errors"]}
     rows = [(step, state or "not run", errors.get(step, "")) for step, state in told["steps"].items()]
     yield from _table(("step", "state", "error"), rows)
+
+
+def _calls(told: Json) -> Iterator[str]:
+    if calls := told.get("calls"):
+        yield f"Calls to API servers, without the watch's: {', '.join(f'{n} {verb}' for verb, n in calls.items())}."
+        yield ""
 
 
 def _changes(told: Json) -> Iterator[str]:

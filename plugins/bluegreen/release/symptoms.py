@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from shlex import quote
 from urllib.parse import urlsplit
 
@@ -20,7 +19,9 @@ from bluegreen.core.colors import Color
 from bluegreen.core.reading import NodeReading
 from bluegreen.core.stamp import Phase
 from bluegreen.release import next_commands as say
+from bluegreen.release.cause import Cause, expected
 from bluegreen.release.facts import Facts
+from bluegreen.release.pod_symptoms import pods_fail
 
 DATABASE = re.compile(
     r"(column|relation|table|type|function)\b[^\n]{1,120}\b(does not|doesn't) exist|unknown column|no such (table|column)"
@@ -36,21 +37,6 @@ DISK = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Cause:
-    """
-    One likely cause.
-
-    :param code: stable short name, ``process-not-there``
-    :param says: what is the matter, and where, in one line
-    :param next_step: the command to type next
-    """
-
-    code: str
-    says: str
-    next_step: str
-
-
 Rule = Callable[[Facts], Iterator[Cause]]
 
 
@@ -58,14 +44,6 @@ def causes(facts: Facts) -> list[Cause]:
     """Return what the rules find, the most telling first, each code and node or color once."""
     found = [cause for rule in RULES for cause in rule(facts)]
     return list(dict.fromkeys(found))
-
-
-def expected(facts: Facts, color: Color) -> bool:
-    """Tell whether something should run on a color: after ``retire``, and before a first release, nothing does."""
-    split, stamp = facts.reading.split if facts.reading else None, facts.stamp
-    if split is None or split.share(color) or facts.wanted.get(color):
-        return True
-    return stamp is not None and (stamp.phase is not Phase.SETTLED or stamp.back_to == color)
 
 
 # the router's nodes
@@ -315,11 +293,8 @@ def names_differ(facts: Facts) -> Iterator[Cause]:
 
 def sticky(facts: Facts) -> Iterator[Cause]:
     """Clients stay where they are, as they should."""
-    split, cookie, stamp = (
-        facts.reading.split if facts.reading else None,
-        facts.service.router.client_cookie,
-        facts.stamp,
-    )
+    split, cookie = facts.reading.split if facts.reading else None, facts.service.router.client_cookie
+    stamp = facts.stamp
     if cookie and split and split.whole is None:
         says = f"a client that sends the cookie {cookie} keeps its color at {split}: this is no fault"
         yield Cause("sticky-clients", says, say.curl(facts.service.entry.url, "-H", f"'Cookie: {cookie}=another'"))
@@ -342,6 +317,6 @@ def check_finds(facts: Facts) -> Iterator[Cause]:
 
 RULES: tuple[Rule, ...] = (
     node_unreachable, stranded, lease_out, changed_by_hand, file_not_in_force, nodes_differ, node_disk,
-    database_differs, target_fails, router_check_differs,
+    database_differs, pods_fail, target_fails, router_check_differs,
     entry_fails, entry_elsewhere, names_differ, check_finds, no_stamp, held, sticky,
 )  # fmt: skip

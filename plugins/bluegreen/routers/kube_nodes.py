@@ -152,7 +152,7 @@ class ObjectNode:
         within = min(BACK_WITHIN, self.settle_within) if back or again else self.settle_within
         with self.errors():
             found = self.put(write, version)
-            why = self.wait_in_force(found, Deadline(within))
+            why = self._waited(found, Deadline(within), back=back)
         if why and not (back or again):
             step = "it is undone where it can be; see bluegreen check"
             raise NotSettled(f"written, but {why}", service=self.service, part=self.name, next_step=step)
@@ -261,6 +261,14 @@ class ObjectNode:
         except ValueError as error:
             raise self.refused(f"the stamp is garbled: {error}", self.mend_stamp) from error
 
+    def _waited(self, found: Json, deadline: Deadline, *, back: bool) -> str:
+        try:
+            return self.wait_in_force(found, deadline)
+        except ClusterTrouble as trouble:
+            if not back:
+                raise
+            return trouble.fact  # it is written: what forbids or breaks the look makes it no failure
+
     def _reading(self, found: Json) -> NodeReading:
         bare = self.bare(found)
         why, health, unseen = bare.detail, None, ""
@@ -319,7 +327,7 @@ class KubeRouter(NodesRouter):
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each verb was asked of API servers, over all nodes."""
+        """How often each verb was asked of API servers, over all nodes; see ``core.ports.TellsCalls``."""
         return sum((member.cluster.calls for member in self.members), Counter())
 
 

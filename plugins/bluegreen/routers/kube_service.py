@@ -27,7 +27,7 @@ from bluegreen.core.reading import NodeReading
 from bluegreen.routers import kube_pods
 from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed
 from bluegreen.routers.kube_service_check import ServiceCheck
-from bluegreen.routers.kube_sizes import Making, Scales, Sizes
+from bluegreen.routers.kube_sizes import Making, Scales, Sizes, full_size
 from bluegreen.routers.nodes import Version, Write
 
 SIZES = "bluegreen.dev/sizes"
@@ -164,8 +164,7 @@ class ServiceNode(ObjectNode):
         with self.errors():
             found = self.cluster.get(self.kind, self.target)
             moving = node.stamp if node.stamp and node.stamp.phase.transitional else None
-            color, sizes = self._scaled(found, to, moving.back_to if moving else None)
-            sizes.need(self.service, self.name, to, color)
+            self._share(found, to, moving.back_to if moving else None)
 
     def _need_canary(self, to: Split) -> None:
         if self.scales is None:
@@ -173,11 +172,12 @@ class ServiceNode(ObjectNode):
             step = "give router.canary.deployments, or use a router with weights: istio, gateway_api"
             raise UnsupportedSplit(fact, service=self.service, part=self.name, next_step=f"nothing was moved; {step}")
 
-    def _scaled(self, found: Json, to: Split, back_to: Color | None) -> tuple[Color, Sizes]:
+    def _share(self, found: Json, to: Split, back_to: Color | None) -> Making:
         """
-        Return which color is scaled to its share, and of what: never the one that the traffic would go back to.
+        Return which color is scaled to its share: never the one that the traffic would go back to.
 
         :param back_to: that one
+        :raises UnsupportedSplit: no number of pods makes it
         """
         fields, at = self.fields(found), self.selected(found)
         colors = {value: color for color, value in self.router.values.items()}
@@ -186,22 +186,26 @@ class ServiceNode(ObjectNode):
             may = [colors[at].other, *([colors[at]] if back_to is colors[at].other else [])]
         else:
             may = [Color(fields["scaled"])] if "scaled" in fields else sorted(Color, key=to.share)
-        scales = cast("Scales", self.scales)
-        choices = [(color, Sizes(scales.pods(color.other), scales.full(color, self.sizes_of(found)))) for color in may]
+        now, given = cast("Scales", self.scales).both(), self.sizes_of(found)
+        choices = [(color, Sizes(now[color.other], full_size(color, now[color], given))) for color in may]
         made = (one for one in choices if one[1].pods_for(to.share(one[0])) is not None)
-        return next(made, choices[0])
+        color, sizes = next(made, choices[0])
+        return Making(color, sizes.need(self.service, self.name, to, color), now[color], sizes.full)
 
     def _making(self, found: Json, write: Write) -> Making | None:
         """Return how many pods the split needs of the color that is scaled; None where the selector alone does it."""
-        scales, split, stamp = cast("Scales", self.scales), write.split, write.stamp
-        if stamp is None:  # an undo to what was there before we came
+        split, stamp = write.split, write.stamp
+        # An undo to what was there before we came, or a way back: one write, which asks nothing of the new color.
+        if stamp is None or (split.whole and stamp.phase.way_back):
             return None
         if split.whole is None:
-            color, sizes = self._scaled(found, split, stamp.back_to)
-            return Making(color, sizes.need(self.service, self.name, split, color), scales.pods(color), sizes.full)
-        full, now = scales.full(split.whole, self.sizes_of(found)), scales.pods(split.whole)
-        # A way back is one write. So is what serves in full already.
-        return None if stamp.phase.way_back or now >= full else Making(split.whole, full, now, full)
+            return self._share(found, split, stamp.back_to)
+        given = self.sizes_of(found)
+        if split.whole not in given:
+            return None  # it was never scaled by us
+        now = cast("Scales", self.scales).pods(split.whole)
+        full = full_size(split.whole, now, given)
+        return None if now >= full else Making(split.whole, full, now, full)
 
     def _make(self, making: Making, found: Json, write: Write, version: Version) -> Json:
         scales, color = cast("Scales", self.scales), making.color

@@ -41,8 +41,8 @@ class ServiceCheck(ObjectCheck):
 
     @property
     def fields(self) -> Sequence[str]:
-        """Path of the selector's color."""
-        return ("spec", "selector", self.member.router.label)
+        """Path of the selector: it has one owner as a whole."""
+        return ("spec", "selector")
 
     def rights(self) -> Sequence[Right]:
         """Everything that the router asks of the API server."""

@@ -92,6 +92,17 @@ class Making:
         return widened and self.pods == self.now
 
 
+def full_size(color: Color, now: int, sizes: Mapping[Color, tuple[int, int]]) -> int:
+    """
+    Return how many pods a color has when it is not scaled to a share.
+
+    :param now: how many it has
+    :param sizes: its size before, and the one that we gave it
+    """
+    before, given = sizes.get(color, (now, now))
+    return before if now == given else now  # somebody gave it another size since: that counts
+
+
 class Scales:
     """
     The Deployments whose sizes make a share.
@@ -107,15 +118,9 @@ class Scales:
         """Return how many pods a color is to have."""
         return int(self.cluster.get(DEPLOYMENTS, self.names[color], "scale")["spec"].get("replicas", 0))
 
-    def full(self, color: Color, sizes: Mapping[Color, tuple[int, int]]) -> int:
-        """
-        Return how many pods a color has when it is not scaled to a share.
-
-        :param sizes: its size before, and the one that we gave it
-        """
-        now = self.pods(color)
-        before, given = sizes.get(color, (now, now))
-        return before if now == given else now  # somebody gave it another size since: that counts
+    def both(self) -> dict[Color, int]:
+        """Return how many pods each color is to have."""
+        return {color: self.pods(color) for color in Color}
 
     def give(self, color: Color, pods: int) -> None:
         """Scale a color."""
@@ -126,7 +131,8 @@ class Scales:
         """Give colors the size back that they had before a share, as far as it can be had: no traffic waits for it."""
         with suppress(ClusterTrouble):
             for color in sizes:
-                if (full := self.full(color, sizes)) > self.pods(color):
+                now = self.pods(color)
+                if (full := full_size(color, now, sizes)) > now:
                     self.give(color, full)
 
     def split(self, stamped: Split | None, scaled: str | None) -> Split:
@@ -136,7 +142,7 @@ class Scales:
         :param stamped: what was written; it counts where the sizes are those that make it
         :param scaled: the color that was scaled for it
         """
-        pods = {color: self.pods(color) for color in Color}
+        pods = self.both()
         if stamped and scaled and stamped.whole is None:
             color = Color(scaled)
             if Sizes(pods[color.other], pods[color]).pods_for(stamped.share(color)) == pods[color]:

@@ -15,6 +15,7 @@ from bluegreen.core.reading import Health, NodeReading, Reading
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release import symptoms
 from bluegreen.release.facts import Facts
+from bluegreen.release.pod_symptoms import CODES
 from bluegreen.release.symptoms import causes
 from tests.unit.release.world import SERVICE
 
@@ -58,6 +59,9 @@ GONE = {"status": None, "kind": "no connection", "error": "Connect call failed"}
 
 def broken_green(**more):
     return [target(Color.BLUE), target(Color.GREEN, "http://10.0.0.3:80", **more)]
+
+
+CRASHES = "next: CrashLoopBackOff: kubectl -n shop logs x -c app --previous"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,8 @@ def broken_green(**more):
         ),
         (facts(findings=[Finding("weighted-map", "error", "shop: one", "a", "b")]), "weighted-map", "bluegreen check shop"),
         (facts(replace(node(), stamp=None, stamped_split=None)), "no-stamp", "bluegreen adopt shop --version VERSION"),
+        (facts(logs={Color.GREEN: f"pod x\n{CRASHES}"}), "crash-loop", "kubectl -n shop logs x -c app --previous"),
+        (facts(logs={Color.BLUE: "next: no node has room for a pod: kubectl x"}), "no-room", "kubectl x"),
         (facts(node(Phase.HELD, TENTH)), "held", "bluegreen status shop"),
         (facts(node(stamp={"clients_follow_until": NOW + timedelta(seconds=9)})), "sticky-clients", "bluegreen status"),
     ],
@@ -126,12 +132,21 @@ def test_each_symptom_has_its_cause_and_next_command(found, code, command):
 def test_every_code_stands_in_the_table(pytestconfig):
     page = (pytestconfig.rootpath / "docs/troubleshooting.md").read_text()
     rows = page.split("## What a diagnosis says")[1].split("\n## ")[0]
-    source = (pytestconfig.rootpath / "plugins/bluegreen/release/symptoms.py").read_text()
+    release = pytestconfig.rootpath / "plugins/bluegreen/release"
+    source = "".join((release / name).read_text() for name in ("symptoms.py", "pod_symptoms.py"))
     codes = {
         word for test in test_each_symptom_has_its_cause_and_next_command.pytestmark for _, word, _ in test.args[1]
     }
     assert codes - {"weighted-map"} == {code for code in codes if f"`{code}`" in rows}
     assert codes - {"weighted-map"} == {code for code in codes if f'"{code}"' in source}
+
+
+def test_every_symptom_of_pods_is_one_that_the_deployer_says_and_stands_in_the_table(pytestconfig):
+    page = (pytestconfig.rootpath / "docs/troubleshooting.md").read_text()
+    said = (pytestconfig.rootpath / "plugins/bluegreen/deployers/kube_diagnosis.py").read_text()
+    for symptom, code in CODES.items():
+        assert f'"{symptom}"' in said
+        assert f"`{code}`" in page
 
 
 @pytest.mark.parametrize("phase", [Phase.SETTLED, Phase.RESTORED])

@@ -1,0 +1,28 @@
+"""
+A DAG of one's own with a step that no release has: deploy to the idle color, test it from a pod, move the traffic.
+
+Copy it into dags/. `shop` is a service file with `deploy.type: kubernetes` and `router.type: kube_service`.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import DAG
+
+from bluegreen.operators.deploying import KubernetesDeployOperator
+from bluegreen.operators.traffic import KubernetesServiceTrafficOperator
+
+with DAG("own_release__shop", schedule=None, max_active_runs=1, params={"version": "1.5.0"}):
+    deploy = KubernetesDeployOperator(task_id="deploy", service="shop", version="{{ params.version }}")
+    # Your own image, with the provider's own connection; it answers for itself: anything but 0 fails the run here.
+    load_test = KubernetesPodOperator(
+        task_id="load_test",
+        kubernetes_conn_id="prod_eu",
+        namespace="shop",
+        image="registry.example/load-test:3",
+        arguments=["--target", "http://shop-{{ ti.xcom_pull('deploy')['color'] }}", "--for", "60s"],
+        on_finish_action="delete_succeeded_pod",
+    )
+    # Claimed, switched, proven, settled; put back where it is not proven. Without this task no traffic moves.
+    move = KubernetesServiceTrafficOperator(task_id="move", service="shop")
+    deploy >> load_test >> move
