@@ -71,7 +71,7 @@ class TestPrometheus:
     def section(self, rig, label="$color", **more):
         hits = f'http_requests_total{{environment="{label}"'
         told = {"requests": f"{hits}}}", "errors": f'{hits},status=~"5.."}}'}
-        return {"type": "prometheus", "url": rig.url, "connection": "c", "timeout": "2s", **told, **more}
+        return {"type": "prometheus", "url": rig.url, "connection": "c", "timeout": "30s", **told, **more}
 
     def asked(self, rig, span, *colors, password=PASSWORD, **more):
         return asked(self.section(rig, **more), *colors, span=span, credentials=Credentials(LOGIN, password))
@@ -189,7 +189,7 @@ class TestSql:
         return request.getfixturevalue("postgres") if request.param == "postgresql" else f"sqlite:///{tmp_path}/hits.db"
 
     def asked(self, url, *colors, span=None, **more):
-        section = {"type": "sql", "connection": "c", "query": QUERY, "timeout": "2s", **more}
+        section = {"type": "sql", "connection": "c", "query": QUERY, "timeout": "30s", **more}
         return asked(section, *colors, span=span, credentials=Credentials(password=url))
 
     @pytest.fixture

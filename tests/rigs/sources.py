@@ -73,7 +73,7 @@ class HttpRig:
     def source(self, url: str = "", **more: Any) -> CountSource:
         """Make a source that asks the rig, or another address."""
         base, api = url or self.site.url, self.api
-        section = {"type": self.kind, **api.section, "connection": "c", "timeout": "1s", **more}
+        section = {"type": self.kind, **api.section, "connection": "c", "timeout": "30s", **more}
         section["url"] = base + str(api.section.get("url", ""))
         return source_of(section, Credentials(api.login, api.password, extra=api.extra))[1]
 
