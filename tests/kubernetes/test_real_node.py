@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
+from demo.kubernetes.namespace import service
 from demo.processes import wait_until
 from tests.rigs import kube_node
-from tests.rigs.kube_namespace import service
 
 pytestmark = pytest.mark.kubernetes
 

@@ -7,10 +7,13 @@ from collections import Counter
 
 import pytest
 
+from demo.kubernetes.namespace import deployment, service
+from demo.kubernetes.net import POD_PORT
+from demo.kubernetes.net import missing as missing_net
+from demo.kubernetes.traefik import missing as missing_traefik
 from demo.processes import wait_until
-from tests.rigs import kube_gateway, kube_istio, kube_net
-from tests.rigs.kube_namespace import deployment, service
-from tests.rigs.traffic import fresh_request
+from demo.traffic import fresh_request
+from tests.rigs import kube_istio, kube_shared
 
 pytestmark = pytest.mark.kubernetes
 
@@ -22,14 +25,14 @@ def needs(reason):
 
 @pytest.fixture(scope="session")
 def net(plane):
-    needs(kube_net.missing())
-    return kube_net.shared_net()
+    needs(missing_net())
+    return kube_shared.shared_net()
 
 
 @pytest.fixture(scope="session")
 def gateway(plane):
-    needs(kube_gateway.missing())
-    return kube_gateway.shared_gateway()
+    needs(missing_traefik())
+    return kube_shared.shared_gateway()
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +121,7 @@ def test_a_pods_own_address_says_whether_it_is_well(net, colors):
     address = colors.list("Pod", "color=blue")[0]["status"]["podIP"]
 
     def ask(path):
-        return fresh_request(kube_net.POD_PORT, path, host=address)
+        return fresh_request(POD_PORT, path, host=address)
 
     wait_until(lambda: ask("/health").status == 200, 5, "its health")
     colors.turn("not-ready", "color=blue")

@@ -12,7 +12,6 @@ One serves all tests of a process; each test has a namespace of its own. A test 
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import secrets
@@ -22,7 +21,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +30,14 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from demo.kubernetes import pods
+from demo.kubernetes.namespace import Namespace
+from demo.kubernetes.wire import Wire
 from demo.processes import LOOPBACK, Process, free_port, free_ports, wait_until
-from tests.rigs import kube_pods
-from tests.rigs.kube_namespace import Namespace
-from tests.rigs.wire import Wire
 from tools.kubernetes.programs import DEFINITIONS, PROGRAMS, lacking
 
 PARTS = ("kube-apiserver", "etcd", "kwok", "kube-controller-manager", "kube-scheduler")
 _PREFIX = "bg-kube-"
-_shared: list[ControlPlane] = []
 NODES = ("kwok-1", "kwok-2")
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -48,6 +45,10 @@ _AUDIT = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "None", "userGroups": ["rig:parts"]}, {"level": "Metadata"}],
 }
+
+
+class PlaneError(RuntimeError):
+    """A part refuses what it was asked, or cannot be started; the text has its own words."""
 
 
 def missing() -> str:
@@ -130,7 +131,7 @@ class ControlPlane:
             timeout=30,
         )
         if not answer.ok:
-            raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+            raise PlaneError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json()
 
     def kubectl(self, *words: str, told: str | None = None) -> str:
@@ -142,7 +143,8 @@ class ControlPlane:
         if name in self._installed:
             return
         folder = DEFINITIONS[name].find()
-        assert folder, lacking(name)
+        if folder is None:
+            raise PlaneError(lacking(name))
         self.kubectl("apply", "--server-side", "-f", str(folder))
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
         self._installed.add(name)
@@ -210,7 +212,8 @@ class ControlPlane:
 
     def _run(self, name: str, *words: str) -> None:
         program = PROGRAMS[name].find()
-        assert program, missing()
+        if program is None:
+            raise PlaneError(missing())
         self.processes[name] = Process([program, *words], self.folder / f"{name}.log").start()
 
     def _write_files(self) -> None:
@@ -222,9 +225,9 @@ class ControlPlane:
         self.kubeconfig.write_text(yaml.safe_dump(self.config()))
         (self.folder / "parts.kubeconfig").write_text(yaml.safe_dump(self.config(self.parts_token)))
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
-        (self.folder / "pod.log").write_text(kube_pods.log())
+        (self.folder / "pod.log").write_text(pods.log())
         (self.folder / "exec").mkdir()
-        stages = kube_pods.config(str(self.folder / "pod.log"), str(self.folder / "exec"))
+        stages = pods.config(str(self.folder / "pod.log"), str(self.folder / "exec"))
         (self.folder / "kwok.yaml").write_text(yaml.safe_dump_all(stages))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         form = serialization.PrivateFormat.TraditionalOpenSSL
@@ -284,8 +287,7 @@ class ControlPlane:
         return [*words, f"--tls-cert-file={self.ca}", f"--tls-private-key-file={self.folder}/apiserver.key"]
 
     def _answers(self) -> bool:
-        server = self.processes["kube-apiserver"]
-        assert server.alive, f"the API server ended: {server.tail()}"
+        self.processes["kube-apiserver"].need_alive()
         try:
             answer = self.session.get(f"{self.url}/readyz", verify=str(self.ca), timeout=5)
         except (requests.RequestException, OSError):
@@ -302,8 +304,8 @@ class ControlPlane:
         rig.delete("Pod", "first")
 
     def _settled(self) -> bool:
-        for name, process in self.processes.items():
-            assert process.alive, f"{name} ended: {process.tail()}"
+        for process in self.processes.values():
+            process.need_alive()
         nodes = self.ask("GET", "api/v1/nodes")["items"]
         ready = [c for node in nodes for c in node["status"].get("conditions", []) if c["type"] == "Ready"]
         tainted = any(node["spec"].get("taints") for node in nodes)
@@ -322,7 +324,7 @@ def run_kubectl(kubeconfig: Path, *words: str, told: str | None = None) -> str:
     command = [program("kubectl") or "kubectl", f"--kubeconfig={kubeconfig}", *words]
     done = subprocess.run(command, input=told, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
-        raise AssertionError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
+        raise PlaneError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -334,26 +336,6 @@ def control_plane() -> Iterator[ControlPlane]:
         stack.callback(plane.stop)
         plane.start()
         yield plane
-
-
-@cache
-def shared() -> ControlPlane:
-    """
-    Return the control plane of this process; it is started at the first call.
-
-    ``stop_shared`` ends it: pytest calls that when a session ends (``tests/conftest.py``), others when they end.
-    """
-    plane = ControlPlane()
-    _shared.append(plane)
-    plane.start()
-    return plane
-
-
-@atexit.register
-def stop_shared() -> None:
-    """End the control plane of this process, if it has one, and all that stands on it."""
-    while _shared:
-        _shared.pop().stop()
 
 
 def _sweep() -> None:

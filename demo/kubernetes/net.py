@@ -1,6 +1,7 @@
 """
-A network for a control plane's pods, in a namespace of its own: each pod of kwok answers HTTP on its own address, and
-kube-proxy makes Services' cluster addresses real.
+A network for a control plane's pods, in a namespace of its own.
+
+Each pod of kwok answers HTTP on its own address, and kube-proxy makes Services' cluster addresses real.
 
     with control_plane() as plane, cluster_net(plane) as net:
         net.request(shop, "shop")   # through the cluster address, as real kernel rules send it
@@ -19,17 +20,17 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from itertools import count
 from pathlib import Path
 
 import yaml
 
+from demo.kubernetes.namespace import Namespace
+from demo.kubernetes.plane import NODES, ControlPlane
+from demo.kubernetes.plane import missing as missing_plane
+from demo.kubernetes.wire import Wire
 from demo.processes import LOOPBACK, Process, wait_until
-from tests.rigs.kube_namespace import Namespace
-from tests.rigs.kubernetes import NODES, ControlPlane, shared
-from tests.rigs.traffic import Answer, fresh_request
-from tests.rigs.wire import Wire
+from demo.traffic import Answer, fresh_request
 from tools.kubernetes.programs import PROGRAMS, lacking
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ _numbers = count()
 
 def missing() -> str:
     """Say why no network can be made here; empty where one can."""
-    if reason := lacking("kube-proxy"):
+    if reason := missing_plane() or lacking("kube-proxy"):
         return reason
     if os.geteuid() != 0:
         return "a network namespace is root's to make"
@@ -67,7 +68,9 @@ class ClusterNet:
             listening = listen_in(self.name, self.plane.port)
             # The parts in there find the API server where their kubeconfig says: on their own loopback.
             stack.enter_context(Wire((LOOPBACK, self.plane.port), listening))
-            self.pods = self._run(stack, "pod-server", sys.executable, "-m", "tests.rigs.pod_server", *self._pods())
+            self.pods = self._run(
+                stack, "pod-server", sys.executable, "-m", "demo.kubernetes.pod_server", *self._pods()
+            )
             self.proxy = self._run(stack, "kube-proxy", PROGRAMS["kube-proxy"].find(), self._proxy())
             wait_until(self._settled, 60, f"kube-proxy and the pods, see {self.plane.folder}", interval_s=0.1)
             self._stack = stack.pop_all()
@@ -137,7 +140,7 @@ class ClusterNet:
 
     def _settled(self) -> bool:
         for process in (self.proxy, self.pods):
-            assert process.alive, f"ended: {process.tail()}"
+            process.need_alive()
         rules = subprocess.run(
             ["ip", "netns", "exec", self.name, "nft", "list", "table", "ip", "kube-proxy"],
             capture_output=True,
@@ -156,16 +159,6 @@ def cluster_net(plane: ControlPlane) -> Iterator[ClusterNet]:
         yield net
     finally:
         net.stop()
-
-
-@cache
-def shared_net() -> ClusterNet:
-    """Return the network of this process's control plane; it ends with the process, before the plane does."""
-    plane = shared()
-    net = ClusterNet(plane)
-    net.start()
-    plane.before_stop.append(net.stop)
-    return net
 
 
 def ip(*words: str) -> str:

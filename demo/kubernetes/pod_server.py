@@ -1,7 +1,7 @@
 """
-Answers HTTP for every pod of kwok, as a small shop in it would: ``python -m tests.rigs.pod_server KUBECONFIG PORT``.
+Answers HTTP for every pod of kwok, as a small shop in it would: ``python -m demo.kubernetes.pod_server KUBECONFIG PORT``.
 
-Runs where all pods' addresses are local (``kube_net.py``) and watches the API server. A pod that is ready or not ready
+Runs where all pods' addresses are local (``net.py``) and watches the API server. A pod that is ready or not ready
 answers, with its ``color`` label in ``X-Release-Color`` and its version; ``/health`` is 503 where it is not ready. A pod
 that is being deleted finishes and closes its connections; any other address refuses. The annotation
 ``rig.bluegreen/errors`` is the share of 500s.
@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-from tests.rigs import kube_pods
+from demo.kubernetes import pods
 
 ERRORS = "rig.bluegreen/errors"
 _SERVING = ("ready", "not-ready")
@@ -47,7 +47,7 @@ class Pods:
     def _settle(self, address: str) -> None:
         """Find whose an address is. Kwok gives one again while the pod that had it still ends."""
         known = [each for each in self._by_uid.values() if each.get("status", {}).get("podIP") == address]
-        serving = [each for each in known if kube_pods.shown(each) in _SERVING]
+        serving = [each for each in known if pods.shown(each) in _SERVING]
         owner = max(serving, key=_claim, default=None)
         before = self.by_address.pop(address, None)
         if owner:
@@ -126,7 +126,7 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, bool]:
 
 def _answer(pod: dict[str, Any], path: str, ends: bool) -> bytes:
     metadata, container = pod["metadata"], pod["spec"]["containers"][0]
-    ready = kube_pods.shown(pod) == "ready"
+    ready = pods.shown(pod) == "ready"
     failing = random.random() < float(metadata.get("annotations", {}).get(ERRORS, 0))
     status = 503 if path == "/health" and not ready else 500 if failing and path != "/health" else 200
     color = metadata.get("labels", {}).get("color", "none")
