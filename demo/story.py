@@ -13,9 +13,9 @@ from rich.text import Text
 
 from demo.load import LoadProcess
 from demo.rest import AirflowApi
-from demo.shop import DESTRUCTIVE, GOOD, Shop
+from demo.shop import DESTRUCTIVE, GOOD
 from demo.shop_database import ShopDatabase
-from demo.stack import Stack
+from demo.stack import Released, Stack
 
 LONGEST_RUN_S = 300
 _WATCHES = ("canary_1_watch", "watch")
@@ -81,7 +81,7 @@ class Story:
     """
 
     stack: Stack
-    shop: Shop
+    shop: Released
     line: Line
     rest: AirflowApi
     console: Console

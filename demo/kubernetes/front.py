@@ -16,9 +16,9 @@ class Front:
 
     kind: ClassVar[str]
 
-    def __init__(self, net: ClusterNet) -> None:
+    def __init__(self, net: ClusterNet, port: int | None = None) -> None:
         self.net, self.plane = net, net.plane
-        self.port = free_port()
+        self.port = port or free_port()
         self.namespace = Namespace(self.plane, f"{self.kind}-{secrets.token_hex(3)}")
 
     @property

@@ -143,11 +143,11 @@ class Account:
 
     def token(self, *, lived_s: int = 0) -> str:
         """
-        Return a token of the API server's; it is good for an hour.
+        Return a token of the API server's; it is good for a day.
 
         :param lived_s: signed anew with the API server's own key so that it ended so many seconds ago, when above 0
         """
-        asked = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {"expirationSeconds": 3600}}
+        asked = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {"expirationSeconds": 86400}}
         path = self.namespace.path("ServiceAccount", self.name, "token")
         token: str = self.namespace.plane.ask("POST", path, asked)["status"]["token"]
         if not lived_s:

@@ -17,7 +17,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
@@ -34,7 +34,7 @@ from demo.traffic import Answer, fresh_request
 from tools.kubernetes.programs import PROGRAMS, lacking
 
 ROOT = Path(__file__).resolve().parents[2]
-POD_PORT = 8080
+POD_PORT, COUNTS_PORT = 8080, 8081
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _numbers = count()
 
@@ -44,7 +44,7 @@ def missing() -> str:
     if reason := missing_plane() or lacking("kube-proxy"):
         return reason
     if os.geteuid() != 0:
-        return "a network namespace is root's to make"
+        return "a network namespace is root's to make: run it as root"
     absent = [name for name in ("ip", "nft") if not shutil.which(name)]
     return f"there is no {' and no '.join(absent)}: apt-get install iproute2 nftables" if absent else ""
 
@@ -54,10 +54,12 @@ class ClusterNet:
     The namespace, its processes and requests into it.
 
     This machine's side reaches the pods and the Services of the plane by a route; nothing else does.
+
+    :param failing: version -> share of its answers to ``/checkout`` that are a 500
     """
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self.plane = plane
+    def __init__(self, plane: ControlPlane, failing: Mapping[str, float] | None = None) -> None:
+        self.plane, self._failing = plane, failing or {}
         self.name = f"bg{os.getpid()}-{next(_numbers)}"
         self._stack = ExitStack()
 
@@ -78,6 +80,11 @@ class ClusterNet:
     def stop(self) -> None:
         """End its processes, then the namespace and the route with it."""
         self._stack.close()
+
+    @property
+    def counts(self) -> str:
+        """Where is told what the pods have answered: see ``counts.py``."""
+        return f"http://{self.plane.net}.255.2:{COUNTS_PORT}/"
 
     def address(self, namespace: Namespace, service: str) -> tuple[str, int]:
         """Return a Service's cluster address and port."""
@@ -118,7 +125,8 @@ class ClusterNet:
         return process
 
     def _pods(self) -> list[str]:
-        return [str(self.plane.folder / "parts.kubeconfig"), str(POD_PORT)]
+        words = [str(self.plane.folder / "parts.kubeconfig"), f"--port={POD_PORT}", f"--counts-port={COUNTS_PORT}"]
+        return [*words, *(f"--failing={version}={share}" for version, share in self._failing.items())]
 
     def _proxy(self) -> str:
         told = {
@@ -151,9 +159,9 @@ class ClusterNet:
 
 
 @contextmanager
-def cluster_net(plane: ControlPlane) -> Iterator[ClusterNet]:
-    """Make a plane's pods and Services reachable; all is undone at the end."""
-    net = ClusterNet(plane)
+def cluster_net(plane: ControlPlane, failing: Mapping[str, float] | None = None) -> Iterator[ClusterNet]:
+    """Make a plane's pods and Services reachable, see there; all is undone at the end."""
+    net = ClusterNet(plane, failing)
     net.start()
     try:
         yield net

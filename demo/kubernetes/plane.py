@@ -66,10 +66,17 @@ class ControlPlane:
     The parts, their files and what a test asks of them.
 
     ``kubeconfig`` is the administrator's, ``url`` the API server's address.
+
+    :param folder: where its files are, made anew; their logs stay. One that ends with the plane if not given
     """
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    def __init__(self, folder: Path | None = None) -> None:
+        self._kept = folder is not None
+        if folder:
+            sweep(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700, parents=True)
+        self.folder = folder or Path(tempfile.mkdtemp(prefix=_PREFIX))
         self.token = secrets.token_hex(16)
         self.parts_token = secrets.token_hex(16)
         self.port, self._etcd_port, self._peer_port = free_ports(3)
@@ -89,7 +96,7 @@ class ControlPlane:
 
     def start(self) -> None:
         """Start all parts and wait until a pod could run."""
-        _sweep()
+        sweep()
         (self.folder / "owner").write_text(str(os.getpid()))
         self._write_files()
         self._run("etcd", *self._etcd())
@@ -110,7 +117,11 @@ class ControlPlane:
         # Nobody needs what they would still write, and an orderly end takes seconds.
         for process in reversed(self.processes.values()):
             process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self.folder.iterdir() if self._kept else ():
+            if path.suffix != ".log":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not self._kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_api(self) -> None:
         """Start the API server, also after ``processes["kube-apiserver"].kill()``, and wait until it is ready."""
@@ -149,12 +160,17 @@ class ControlPlane:
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
         self._installed.add(name)
 
+    def make_namespace(self, name: str) -> Namespace:
+        """Make a namespace that stays."""
+        made = Namespace(self, name)
+        self.ask("POST", "api/v1/namespaces", {"metadata": {"name": name}})
+        wait_until(made.is_usable, 30, "the namespace's default service account")
+        return made
+
     @contextmanager
     def namespace(self, name: str = "") -> Iterator[Namespace]:
         """Make a namespace; it is deleted at the end, which nobody waits for."""
-        made = Namespace(self, name or f"t-{secrets.token_hex(4)}")
-        self.ask("POST", "api/v1/namespaces", {"metadata": {"name": made.name}})
-        wait_until(made.is_usable, 30, "the namespace's default service account")
+        made = self.make_namespace(name or f"t-{secrets.token_hex(4)}")
         try:
             yield made
         finally:
@@ -329,18 +345,19 @@ def run_kubectl(kubeconfig: Path, *words: str, told: str | None = None) -> str:
 
 
 @contextmanager
-def control_plane() -> Iterator[ControlPlane]:
-    """Run a control plane; all of it is stopped at the end."""
-    plane = ControlPlane()
+def control_plane(folder: Path | None = None) -> Iterator[ControlPlane]:
+    """Run a control plane, see there; all of it is stopped at the end."""
+    plane = ControlPlane(folder)
     with ExitStack() as stack:
         stack.callback(plane.stop)
         plane.start()
         yield plane
 
 
-def _sweep() -> None:
-    """End what a process that was killed has left behind."""
-    for owner in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner"):
+def sweep(*folders: Path) -> None:
+    """End what a process that was killed has left behind; ``folders`` are such as were given to a plane."""
+    given = [folder / "owner" for folder in folders if (folder / "owner").exists()]
+    for owner in [*Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner"), *given]:
         if Path(f"/proc/{owner.read_text() or os.getpid()}").exists():
             continue
         for process in psutil.process_iter(["cmdline"]):
