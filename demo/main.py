@@ -17,9 +17,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,19 +68,32 @@ class Scene:
     What the services stand on.
 
     :param ports: how many it takes above Airflow's
+    :param rate: requests a second on each service
+    :param says: what it is, where that is worth a line
     :param missing: says why it cannot be had here; empty where it can
     :param services: the services, not started yet; what they stand on ends with it
     """
 
     ports: int
+    rate: float
     says: str
     missing: Callable[[], str]
     services: Callable[[Path, Sequence[int]], AbstractContextManager[Sequence[Released]]]
+    airflow: Mapping[str, str] = field(default_factory=dict)
+    """Settings."""
 
 
 SCENES = {
-    "": Scene(PORTS * len(ROUTERS), "", str, _proxies),
-    "kubernetes": Scene(1, "a Kubernetes control plane, kube-proxy, Traefik", traefik.missing, on_kubernetes),
+    "": Scene(PORTS * len(ROUTERS), RATE, "", str, _proxies),
+    "kubernetes": Scene(
+        1,
+        RATE / 2,
+        "a Kubernetes control plane, kube-proxy, Traefik",
+        traefik.missing,
+        on_kubernetes,
+        # So many programs on two cores: a task that has to wait for them is not dead.
+        {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120"},
+    ),
 }
 """By ``ROUTER=``."""
 
@@ -136,7 +149,7 @@ def _stack(scene: Scene, port: int) -> Iterator[Stack]:
     with scene.services(work, ports[1:]) as shops:
         names = ", ".join(f"{shop.name} behind {shop.behind}" for shop in shops)
         console.print(f"starting {FIRST} on blue of {names}, and Airflow …", soft_wrap=True)
-        with running(shops, build / "airflow", RATE, port=port) as stack:
+        with running(shops, build / "airflow", scene.rate, port=port, settings=scene.airflow) as stack:
             yield stack
 
 

@@ -129,7 +129,13 @@ def side_by_side(work: Mapping[str, Callable[[], T]], tick: Callable[[], None] =
 
 @contextmanager
 def running(
-    shops: Sequence[Released], home: Path, rate: float, *, port: int | None = None, dags: Path = ROOT / "dags"
+    shops: Sequence[Released],
+    home: Path,
+    rate: float,
+    *,
+    port: int | None = None,
+    dags: Path = ROOT / "dags",
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """
     Start everything, each service adopted on blue and under load; stop it all in the end.
@@ -137,9 +143,10 @@ def running(
     :param home: Airflow's
     :param rate: requests a second on each service
     :param port: of Airflow's UI; a free one if not given
+    :param settings: of Airflow, as variables of the environment
     """
     environment = {"BLUEGREEN_SERVICES": str(shops[0].services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
-    environment |= _connections(shops)
+    environment |= _connections(shops) | dict(settings or {})
     airflow = AirflowStack(home, dags, ROOT / "plugins", port=port, env=environment)
     loads = {shop.name: LoadProcess(shop.load(rate), home.parent, f"load-{shop.name}") for shop in shops}
     stack = Stack(shops, airflow, loads)

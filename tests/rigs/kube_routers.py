@@ -25,6 +25,7 @@ from bluegreen.routers.kube_nodes import KubeRouter
 from bluegreen.routers.registry import make_router
 from demo.kubernetes import net, pods, traefik
 from demo.kubernetes.namespace import APPLY, Account, Namespace, deployment, service
+from demo.kubernetes.roles import shipped
 from demo.load import Load
 from demo.processes import LOOPBACK, wait_until
 from demo.traffic import Answer
@@ -131,12 +132,9 @@ class KubeRig:
 
     def grant(self, node: Namespace, *, writing: bool = True) -> None:
         """Give our account the Role that is shipped, or the same without any write."""
-        for found in yaml.safe_load_all((ROOT / "include/kubernetes" / self.manifest).read_text()):
-            found["metadata"]["namespace"] = node.name
+        for found in shipped(node, ACCOUNT, self.manifest):
             for rule in found.get("rules", ()):
                 rule["verbs"] = [verb for verb in rule["verbs"] if writing or verb != "patch"]
-            for subject in found.get("subjects", ()):
-                subject |= {"name": ACCOUNT, "namespace": node.name}
             node.apply(found)
         wait_until(lambda: self.may_write(node) == writing, 10, "the API server to take the Role")
 

@@ -36,10 +36,14 @@ def findings(service: Service) -> list[Finding]:
 def _without_a_number(ports: Ports, live: Color | None) -> list[Finding]:
     """Say which rules a watch of the live color could not judge now."""
     # Not at the top: `bluegreen schema` and `--help` need no HTTP client.
-    from bluegreen.release.evidence import tried_rules  # noqa: PLC0415
+    from bluegreen.release.evidence import NAME_A_SOURCE, tried_rules, uncounted  # noqa: PLC0415
 
     color = live or Color.BLUE
     found: dict[str, Finding] = {}
+    if fact := uncounted(ports):
+        found[fact] = Finding(
+            "uncounted", "error", "release.rules", fact, f"{NAME_A_SOURCE}; no release begins until then"
+        )
     for tried in tried_rules(ports, color):
         if tried.error:
             fact, where = f"no number for {color}: {tried.error}", f"release.rules: {tried.says}"

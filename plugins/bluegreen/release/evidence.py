@@ -18,7 +18,7 @@ from bluegreen.analysis.series import Series, Stream
 from bluegreen.analysis.serving import Serving, Sight, told_by
 from bluegreen.analysis.tracked import Before, Tracked, try_sources
 from bluegreen.analysis.verdict import CountRules, verdict
-from bluegreen.catalog.evidence import asked, of_source
+from bluegreen.catalog.evidence import ROUTER, asked, of_source
 from bluegreen.checks.fresh import Asker, asking
 from bluegreen.checks.health import first_well
 from bluegreen.core.colors import Color
@@ -169,6 +169,31 @@ def tried_rules(ports: Ports, color: Color) -> list[Tried]:
     """Ask each rule that asks somebody, and each source that counts, once, now, for a color."""
     told = try_once(ports.source, asked(ports.service.release.rules), color) if ports.source else []
     return [*told, *try_sources({name: ports.counting[name] for name, _ in _sources(ports)}, color, ports.now())]
+
+
+NAME_A_SOURCE = "add to sources who counts, and its name to each rule as source: docs/evidence.md"
+
+
+def uncounted(ports: Ports) -> str:
+    """Say which rules want counters that the router does not have; empty where there are none such."""
+    if isinstance(ports.router, Counts):
+        return ""
+    # One that counts error lines only takes the requests from the router.
+    half = [section.name for section in ports.service.sources if getattr(section, "requests", "") is None]
+    rules = [rule for name in (ROUTER, *half) for rule in of_source(ports.service.release.rules, name)]
+    says = ", ".join(rule.says for rule in rules if rule.no_data != "ignore")
+    kind = ports.service.router.type
+    return f"{says}: wanted counted requests, and a router of type {kind} counts none" if says else ""
+
+
+def refuse_uncounted(ports: Ports) -> None:
+    """
+    Refuse a release whose watch would never have a number: it would hold to its end, and then put everything back.
+
+    :raises ReleaseRefused: names the rules
+    """
+    if fact := uncounted(ports):
+        raise ReleaseRefused(fact, service=ports.name, part="release.rules", next_step=NAME_A_SOURCE)
 
 
 def refuse_bad_queries(ports: Ports, color: Color) -> None:

@@ -23,6 +23,7 @@ from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
 from bluegreen.release.adopt import adopt
+from bluegreen.release.evidence import uncounted
 from bluegreen.release.plan import plan
 from tests.rigs.deploy_targets import Reply, Site, keys
 from tests.unit.release.test_watch import RealTime, canary, run
@@ -201,6 +202,58 @@ def test_a_question_that_is_not_understood_refuses_the_release():
         adopt(there, "tests", "begin", "1")
         with pytest.raises(ReleaseRefused, match="'stats' is not understood"):
             plan(there, request())
+
+
+class Silent:
+    """A router that does not count."""
+
+    def __init__(self, router):
+        self._router = router
+
+    def __getattr__(self, name):
+        if name == "counters":
+            raise AttributeError(name)
+        return getattr(self._router, name)
+
+
+def planned(service):
+    there = World().ports(service)
+    adopt(there, "tests", "begin", "1")
+    there = replace(there, router=Silent(there.router))
+    return uncounted(there), lambda: plan(there, request())
+
+
+LINES = {
+    "type": "loki",
+    "name": "stats",
+    "url": "http://loki.test",
+    "lines": '{color="$color"}',
+    "errors": "|= error",
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "sources"), [({"type": "sequential"}, []), (SEQUENTIAL, [LINES])], ids=["router", "lines of errors only"]
+)
+def test_a_rule_that_nobody_counts_for_refuses_the_release_and_is_found_by_check(rule, sources):
+    whole = SERVICE.model_dump(mode="json", exclude_unset=True)
+    service = Service.model_validate(whole | {"sources": sources, "release": {"rules": [rule]}})
+    says, begin = planned(service)
+    assert "by sequential test: wanted counted requests, and a router of type" in says
+    with pytest.raises(ReleaseRefused, match="counts none") as raised:
+        begin()
+    assert "as source: docs/evidence.md" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "sources"),
+    [({"type": "sequential", "no_data": "ignore"}, []), (SEQUENTIAL, [LINES | {"requests": "|= request"}])],
+    ids=["ignored", "a source that counts both"],
+)
+def test_a_rule_that_somebody_counts_for_is_let_by(rule, sources):
+    whole = SERVICE.model_dump(mode="json", exclude_unset=True)
+    says, _ = planned(Service.model_validate(whole | {"sources": sources, "release": {"rules": [rule]}}))
+    assert says == ""
 
 
 def test_a_source_that_no_rule_reads_is_never_asked():
