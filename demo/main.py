@@ -72,6 +72,7 @@ class Scene:
     :param says: what it is, where that is worth a line
     :param missing: says why it cannot be had here; empty where it can
     :param services: the services, not started yet; what they stand on ends with it
+    :param settings: of Airflow, and ``imports``: see ``running``
     """
 
     ports: int
@@ -79,8 +80,8 @@ class Scene:
     says: str
     missing: Callable[[], str]
     services: Callable[[Path, Sequence[int]], AbstractContextManager[Sequence[Released]]]
-    airflow: Mapping[str, str] = field(default_factory=dict)
-    """Settings."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    imports: Sequence[str] = ()
 
 
 SCENES = {
@@ -93,6 +94,7 @@ SCENES = {
         on_kubernetes,
         # So many programs on two cores: a task that has to wait for them is not dead.
         {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120"},
+        ["kubernetes.client"],  # its 700 modules take a task a second, and ten without compiled files
     ),
 }
 """By ``ROUTER=``."""
@@ -149,7 +151,9 @@ def _stack(scene: Scene, port: int) -> Iterator[Stack]:
     with scene.services(work, ports[1:]) as shops:
         names = ", ".join(f"{shop.name} behind {shop.behind}" for shop in shops)
         console.print(f"starting {FIRST} on blue of {names}, and Airflow …", soft_wrap=True)
-        with running(shops, build / "airflow", scene.rate, port=port, settings=scene.airflow) as stack:
+        with running(
+            shops, build / "airflow", scene.rate, port=port, settings=scene.settings, imports=scene.imports
+        ) as stack:
             yield stack
 
 

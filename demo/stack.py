@@ -136,6 +136,7 @@ def running(
     port: int | None = None,
     dags: Path = ROOT / "dags",
     settings: Mapping[str, str] | None = None,
+    imports: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """
     Start everything, each service adopted on blue and under load; stop it all in the end.
@@ -144,10 +145,11 @@ def running(
     :param rate: requests a second on each service
     :param port: of Airflow's UI; a free one if not given
     :param settings: of Airflow, as variables of the environment
+    :param imports: modules that tasks need and that take long
     """
     environment = {"BLUEGREEN_SERVICES": str(shops[0].services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
     environment |= _connections(shops) | dict(settings or {})
-    airflow = AirflowStack(home, dags, ROOT / "plugins", port=port, env=environment)
+    airflow = AirflowStack(home, dags, ROOT / "plugins", port=port, env=environment, imports=imports)
     loads = {shop.name: LoadProcess(shop.load(rate), home.parent, f"load-{shop.name}") for shop in shops}
     stack = Stack(shops, airflow, loads)
     try:
