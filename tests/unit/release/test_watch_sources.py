@@ -176,6 +176,7 @@ def test_lines_of_errors_are_held_against_the_routers_requests(errors, says):
     assert end.says == says
     requests = end.verdict["numbers"]["rules"][1]["requests"]
     assert 0 < requests <= end.verdict["numbers"]["colors"]["green"]["requests"]
+    assert end.verdict["numbers"]["sources"]["stats"]["green"]["errors"] == end.verdict["numbers"]["rules"][1]["errors"]
 
 
 def test_a_replay_gives_the_same_verdict():
