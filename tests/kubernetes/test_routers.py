@@ -20,7 +20,6 @@ from bluegreen.core.ports import Credentials
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.move import move
 from bluegreen.release.wiring import ports_for
-from bluegreen.routers import gateway_check, istio_check, kube_service_check
 from bluegreen.routers.registry import make_router
 from demo.processes import wait_until
 from tests.kubernetes.test_router_faults import BLUE, GREEN, TENTH, canary, claim, mark, restore, stands, switch
@@ -127,9 +126,8 @@ def manifest(rig: Any) -> list[Any]:
 
 
 def test_the_role_that_is_shipped_is_what_the_router_asks_for(rig: Any) -> None:
-    module = {"Service": kube_service_check, "VirtualService": istio_check, "HTTPRoute": gateway_check}[rig.kind]
     router = rig.router()
-    wanted = [right.rule() for right in module.of(router, router.members[0]).rights()]
+    wanted = [right.rule() for right in router.check_type.of(router, router.members[0]).rights()]
     role, binding = manifest(rig)
 
     def order(rules: list[Any]) -> list[str]:
