@@ -26,7 +26,7 @@ COLOR_HEADER = "X-App-Color"
 """Set by the application servers: both sides are judged by the same header, and no configuration needs to set it."""
 
 
-class Ours:
+class Switching:
     """
     Each move is a release without a deploy: `plan` claims, `shift` to 100 % writes and proves, `settle` ends it.
 
@@ -34,13 +34,34 @@ class Ours:
     follows at once and falls into the `during` window.
     """
 
+    def __init__(self, ports: Ports) -> None:
+        self.ports = ports
+        self._numbers = count(1)
+
+    def move(self) -> Move:
+        """Swap all traffic to the other color."""
+        prepared, number = time.time(), next(self._numbers)
+        release = plan(self.ports, Request(f"bench-{number}", str(number), "benchmark"))
+        begin, clock = time.time(), time.monotonic()
+        try:
+            shifted = shift(self.ports, release, "switch", 100, release.epoch)
+            seconds = time.monotonic() - clock
+            settle(self.ports, release, shifted.epoch)
+        except BlueGreenError as error:
+            restore(self.ports, str(error), "benchmark", release.run)
+            return _moved(release, prepared, begin, None, str(error))
+        return _moved(release, prepared, begin, seconds)
+
+
+class Ours(Switching):
+    """The product on two nodes of a router."""
+
     mends: tuple[str, ...] = ()
 
     def __init__(self, workdir: Path, backends: StaticBackends, router: str) -> None:
         self.name = router
         self.nodes = _nodes(workdir, backends, router)
-        self.ports: Ports = ports_for(_service(self.nodes, backends, router), _no_secrets, lambda _: None)
-        self._numbers = count(1)
+        super().__init__(ports_for(_service(self.nodes, backends, router), _no_secrets, lambda _: None))
 
     @property
     def targets(self) -> list[tuple[str, int]]:
@@ -58,20 +79,6 @@ class Ours:
         """Stop the nodes."""
         for node in self.nodes:
             node.stop()
-
-    def move(self) -> Move:
-        """Swap all traffic to the other color."""
-        prepared, number = time.time(), next(self._numbers)
-        release = plan(self.ports, Request(f"bench-{number}", str(number), "benchmark"))
-        begin, clock = time.time(), time.monotonic()
-        try:
-            shifted = shift(self.ports, release, "switch", 100, release.epoch)
-            seconds = time.monotonic() - clock
-            settle(self.ports, release, shifted.epoch)
-        except BlueGreenError as error:
-            restore(self.ports, str(error), "benchmark", release.run)
-            return _moved(release, prepared, begin, None, str(error))
-        return _moved(release, prepared, begin, seconds)
 
 
 def _moved(release: Plan, prepared: float, begin: float, proven_s: float | None, problem: str = "") -> Move:

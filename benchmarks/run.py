@@ -24,11 +24,12 @@ BENCHES = {
     "detection": "benchmarks.detection",
     "migrations": "benchmarks.migrations",
     "watches": "benchmarks.watches",
+    "clusters": "benchmarks.clusters",
     "soak": "benchmarks.soak",
 }
 """Name -> module with `measure(workdir, say, quick=...) -> result` and `report(result) -> Markdown`."""
-BY_NAME_ONLY = {"soak"}
-"""Not run by default: `make soak`."""
+BY_NAME_ONLY = {"soak", "clusters"}
+"""Not run by default: `make soak`, and what needs `make kubernetes` first."""
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

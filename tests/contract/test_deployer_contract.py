@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import get_args
 
 import pytest
@@ -134,6 +135,16 @@ def test_neither_deploy_nor_retire_moves_a_role(rig):
     rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
     rig.deployer().retire(Color.GREEN, 1)
     assert (where(rig), rig.deployer().roles()) == ([set(), set()], {})
+
+
+@pytest.mark.needs("roles")
+def test_a_deploy_leaves_where_its_roles_are(rig):
+    give(rig, Color.BLUE, 1)
+    rig.deployer().deploy(Color.GREEN, "2.0", 2, TWO)
+    # A move that takes longer than this was left half-way; a deploy is none.
+    time.sleep(max(role.timeout for role in rig.service.deploy.roles.values()).total_seconds())
+    assert rig.deployer().roles() == dict.fromkeys(ROLES, Color.BLUE)
+    assert where(rig) == [{Color.BLUE}, {Color.BLUE}]
 
 
 @pytest.mark.needs("roles")

@@ -8,9 +8,15 @@ from collections import Counter
 
 import pytest
 
+from bluegreen.core.colors import Color
+from bluegreen.core.ports import Credentials
+from bluegreen.release.drain import drain
+from bluegreen.release.ports import Ports
+from bluegreen.routers.registry import make_router
 from demo.kubernetes.namespace import service
 from demo.processes import wait_until
 from tests.rigs import kube_node
+from tests.rigs.deploy_targets import make_service
 
 pytestmark = pytest.mark.kubernetes
 
@@ -73,6 +79,98 @@ def test_no_request_of_kept_connections_fails_while_a_service_is_switched_and_th
         wait_until(lambda: set(load.colors[-50:]) == {"green"}, 10, "all clients to be on green")
     assert load.failed == []
     assert set(Counter(load.colors)) == {"blue", "green"}
+
+
+class Kept:
+    """Clients that keep their connection open to where their first request went."""
+
+    def __init__(self, address, number):
+        self.clients = [http.client.HTTPConnection(*address, timeout=5) for _ in range(number)]
+
+    def colors(self):
+        found = []
+        for client in self.clients:
+            client.request("GET", "/")
+            answer = client.getresponse()
+            answer.read()
+            found.append(answer.headers["X-Release-Color"])
+        return found
+
+    def close(self, number):
+        for client in self.clients[:number]:
+            client.close()
+        del self.clients[:number]
+
+
+CONNECTIONS = [
+    ("", "services", "get,patch"),
+    ("", "pods", "list,watch"),
+    ("discovery.k8s.io", "endpointslices", "list,watch"),
+]
+EXEC = ("", "pods/exec", "get,create")
+
+
+def ports_of(shop, log, *rules, **connections):
+    """The ports of a service behind the Service ``shop``, as an account that may do no more than these rules."""
+    node = {"name": "one", "connection": "x", "namespace": shop.name, "entry": "127.0.0.1:1"}
+    router = {"type": "kube_service", "nodes": [node], "service": "shop", "connections": connections}
+    made = make_service(
+        {color: [f"http://{color}.test"] for color in Color}, router=router, release={"drain": "300ms", "canary": []}
+    )
+    config = shop.account("bluegreen", *CONNECTIONS, *rules).config()
+    kube = make_router(made, lambda _: Credentials(extra={"kube_config": config}))
+    kube.proving = False
+    return Ports(service=made, router=kube, deployer=None, prove=None, log=log.append)
+
+
+def test_the_drain_sees_connections_that_stay_on_the_old_color_until_they_end(node, shop):
+    shop.apply(
+        *(node.deployment(f"shop-{color}", 2, color=str(color)) for color in Color), service("shop", color="blue")
+    )
+    for color in Color:
+        shop.wait_ready(f"shop-{color}", 2)
+    wait_until(lambda: reached(node, shop) == {"blue"}, 20, "the Service to be real")
+    log = []
+    ports = ports_of(shop, log, EXEC)
+    kept = Kept(node.net.address(shop, "shop"), 5)
+    assert set(kept.colors()) == {"blue"}
+    shop.patch("Service", "shop", {"spec": {"selector": {"color": "green"}}})
+    wait_until(lambda: reached(node, shop) == {"green"}, 10, "new connections to get green")
+    assert set(kept.colors()) == {"blue"}
+    # Probes and the requests that looked come and go.
+    wait_until(lambda: ports.router.connections(Color.BLUE) == 5, 10, "the kept ones alone to be open")
+    found = drain(ports, Color.BLUE)
+    assert (found.unit, found.color) == ("connections", Color.BLUE)
+    assert found.in_flight >= 5
+    assert found.seconds >= 0.3
+    assert f"drained blue: {found.in_flight} open connections after" in log[-1]
+    kept.close(2)
+    wait_until(lambda: ports.router.connections(Color.BLUE) == 3, 10, "two to be gone")
+    kept.close(3)
+    wait_until(lambda: drain(ports, Color.BLUE).in_flight == 0, 10, "all to be gone")
+
+
+def test_connections_that_may_not_or_cannot_be_counted_are_unknown_and_the_drain_says_why(node, shop):
+    made = node.deployment("shop-blue", 1, color="blue")
+    containers = made["spec"]["template"]["spec"]["containers"]
+    containers.append({"name": "bare", "image": kube_node.PAUSE, "imagePullPolicy": "Never"})
+    shop.apply(made, service("shop", color="blue"))
+    shop.wait_ready("shop-blue", 1)
+    log = []
+    assert drain(ports_of(shop, log), Color.BLUE).in_flight is None
+    assert f"system:serviceaccount:{shop.name}:bluegreen may not create pods/exec/" in log[0]
+    assert 'resources: ["pods/exec"], verbs: ["create"]' in log[0]
+    assert "not drained: connections that are open to blue stay there" in log[-1]
+    (warned,) = [one for one in ports_of(shop, log).router.check() if one.code == "may-not"]
+    assert (warned.level, "pods/exec" in warned.fact) == ("warning", True)
+    log.clear()
+    bare = ports_of(shop, log, EXEC, container="bare")
+    wait_until(lambda: not bare.router.check(), 10, "the API server to take the Role")
+    assert drain(bare, Color.BLUE).in_flight is None
+    assert "executable file not found" in log[0]
+    assert log[0].count("name a container that has `cat` in router.connections.container") == 1
+    app = ports_of(shop, log, EXEC, container="app")
+    assert app.router.connections(Color.BLUE) is not None
 
 
 def test_a_container_that_crashes_says_why(node, shop):

@@ -56,7 +56,7 @@ class KubeRig:
     passwords: Mapping[str, str] = field(default_factory=dict)
     can: frozenset[str] = frozenset({"roles"})
     bad: str = "crash"
-    stuck: str = "shop-worker-blue-.* did not end within 4 s"
+    stuck: str = "shop-worker-blue-.* did not end within 10 s"
     login: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -183,7 +183,7 @@ def section(namespace: Namespace, **deploy: Any) -> dict[str, Any]:
         "image": "shop:$VERSION",
         "ready_within": "60s",
         "timeout": "10s",
-        "roles": kube_roles.section("4s"),
+        "roles": kube_roles.section("10s"),
     }
     return {key: value for key, value in {**whole, **deploy}.items() if value is not None}
 

@@ -192,18 +192,27 @@ class Node:
 
 
 def write_images(tar: Path, program: Path) -> None:
-    """Write the images of the shop and of the pause container, both of one layer with one static program."""
-    layer = _packed({"app": program.read_bytes()}, mode=0o755)
-    digest = hashlib.sha256(layer).hexdigest()
-    files, manifests = {"layer.tar": layer}, []
-    for tag, command in ((IMAGE, ["/app"]), (PAUSE, ["/app", "pause"])):
-        config = {"architecture": "amd64", "os": "linux", "config": {"Entrypoint": command}}
-        config["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
+    """Write the images of the shop and of the pause container: one static program, which the shop has as ``cat``, too."""
+    layers = {"app.tar": _packed({"app": program.read_bytes()}, mode=0o755), "cat.tar": _linked("bin/cat", "/app")}
+    files, manifests = dict(layers), []
+    for tag, command, names in ((IMAGE, ["/app"], [*layers]), (PAUSE, ["/app", "pause"], ["app.tar"])):
+        config: dict[str, Any] = {"architecture": "amd64", "os": "linux", "config": {"Entrypoint": command}}
+        digests = [f"sha256:{hashlib.sha256(layers[name]).hexdigest()}" for name in names]
+        config["rootfs"] = {"type": "layers", "diff_ids": digests}
         text = json.dumps(config).encode()
         name = f"{hashlib.sha256(text).hexdigest()}.json"
         files[name] = text
-        manifests.append({"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]})
+        manifests.append({"Config": name, "RepoTags": [tag], "Layers": names})
     tar.write_bytes(_packed({**files, "manifest.json": json.dumps(manifests).encode()}))
+
+
+def _linked(name: str, target: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        told = tarfile.TarInfo(name)
+        told.type, told.linkname = tarfile.SYMTYPE, target
+        tar.addfile(told)
+    return packed.getvalue()
 
 
 def _packed(files: dict[str, bytes], mode: int = 0o644) -> bytes:

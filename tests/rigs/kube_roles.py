@@ -92,7 +92,7 @@ def _worker(color: Color) -> dict[str, Any]:
 
 def _cron(color: Color) -> dict[str, Any]:
     pod = {"restartPolicy": "Never", "containers": [{"name": "app", "image": "shop:1"}]}
-    metadata = {"labels": {VERSION_LABEL: VERSIONS[color]}, "annotations": {pods.AFTER: "1500ms"}}
+    metadata = {"labels": {VERSION_LABEL: VERSIONS[color]}, "annotations": {pods.AFTER: "4s"}}
     template = {"metadata": metadata, "spec": pod}
     spec = {"schedule": "0 3 * * *", "suspend": True, "jobTemplate": {"spec": {"template": template}}}
     return {"kind": "CronJob", "metadata": {"name": f"shop-cron-{color}"}, "spec": spec}

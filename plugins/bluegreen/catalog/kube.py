@@ -79,6 +79,12 @@ class ServiceCanary(Section):
     )
 
 
+class PodConnections(Section):
+    """Open connections are counted in the pods themselves, by `cat /proc/net/tcp`; needs the right to exec in them."""
+
+    container: ObjectName | None = Field(None, description="one that has `cat`; by default each pod's first container")
+
+
 class KubeServiceRouter(KubeSection):
     """A Service whose selector says the color. Without ``canary`` it knows 0 and 100 per cent only."""
 
@@ -89,6 +95,9 @@ class KubeServiceRouter(KubeSection):
         {Color.BLUE: "blue", Color.GREEN: "green"}, description="its value for each color"
     )
     canary: ServiceCanary | None = Field(None, description="shares by the number of ready pods; else 0 and 100 only")
+    connections: PodConnections | None = Field(
+        None, description="the drain waits for clients' open connections, which stay on their pods; `{}` is enough"
+    )
 
 
 class Subset(Section):

@@ -30,20 +30,26 @@ def findings(service: Service) -> list[Finding]:
         )
         found.append(Finding("no-stamp", "error", "router", f"the traffic is nobody's: {reading.says()}", adopt))
     found += [_by_hand(service.service, node.node, str(node.split)) for node in reading.foreign]
-    return [*found, *router.check(), *_without_a_number(ports, reading.live)]
+    return [*found, *router.check(), *_without_counts(ports), *_without_a_number(ports, reading.live)]
+
+
+def _without_counts(ports: Ports) -> list[Finding]:
+    """Say which rules are held against counts that the router does not have."""
+    # Not at the top: `bluegreen schema` and `--help` need no HTTP client.
+    from bluegreen.release.evidence import NAME_A_SOURCE, uncounted  # noqa: PLC0415
+
+    fact = f"{ports.service.router.type} counts no requests: no release begins"
+    rules = [f"release.rules: {rule.says}" for rule in uncounted(ports)]
+    return [Finding("no-counts", "error", rule, fact, NAME_A_SOURCE) for rule in rules]
 
 
 def _without_a_number(ports: Ports, live: Color | None) -> list[Finding]:
     """Say which rules a watch of the live color could not judge now."""
     # Not at the top: `bluegreen schema` and `--help` need no HTTP client.
-    from bluegreen.release.evidence import NAME_A_SOURCE, tried_rules, uncounted  # noqa: PLC0415
+    from bluegreen.release.evidence import tried_rules  # noqa: PLC0415
 
     color = live or Color.BLUE
     found: dict[str, Finding] = {}
-    if fact := uncounted(ports):
-        found[fact] = Finding(
-            "uncounted", "error", "release.rules", fact, f"{NAME_A_SOURCE}; no release begins until then"
-        )
     for tried in tried_rules(ports, color):
         if tried.error:
             fact, where = f"no number for {color}: {tried.error}", f"release.rules: {tried.says}"

@@ -19,6 +19,11 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     return condition(pod, "Ready") is not None and not pod["metadata"].get("deletionTimestamp")
 
 
+def is_running(pod: Mapping[str, Any]) -> bool:
+    """Tell whether a command can be run in a pod."""
+    return (pod.get("status") or {}).get("phase") == "Running"
+
+
 def scaled_deployment(autoscaler: Mapping[str, Any]) -> str:
     """Return the Deployment that an autoscaler scales; empty where it scales something else."""
     target = autoscaler["spec"]["scaleTargetRef"]

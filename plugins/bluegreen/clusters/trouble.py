@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Trouble = Literal["unreachable", "forbidden", "missing", "conflict", "refused", "expired"]
+_HANDSHAKE = re.compile(r"Handshake status (?P<status>\d+) .* -\+-\+- (?P<body>.*)$", re.DOTALL)
 RULE = re.compile(r'User "(?P<who>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
 
 
@@ -75,17 +76,25 @@ def told(asked: Asked) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise answered(error.status, error.body, asked) from error
+        raise _refused(error, asked) from error
     except AttributeError as error:
-        # The client stumbles over its own error of a TLS handshake, which has no body.
+        # The client stumbles over its own error of a handshake, which has no body.
         if not isinstance(error.__context__, ApiException):
             raise
-        raise _tls(error.__context__.reason, asked) from error
+        raise _refused(error.__context__, asked) from error
     except SSLError as error:
         raise _tls(str(error), asked) from error
     except (HTTPError, OSError) as error:
         mend = f"see whether this host reaches the API server ({asked.access})"
         raise ClusterTrouble("unreachable", f"cannot {asked.what}: {_short(error)}", mend) from error
+
+
+def _refused(error: Any, asked: Asked) -> ClusterTrouble:
+    if error.status:
+        return answered(error.status, error.body, asked)
+    # A stream that is not opened: the answer stands in the reason, as the WebSocket client writes it.
+    found = _HANDSHAKE.match(str(error.reason))
+    return answered(int(found["status"]), found["body"], asked) if found else _tls(error.reason, asked)
 
 
 def answered(status: int, body: Any, asked: Asked) -> ClusterTrouble:

@@ -143,6 +143,20 @@ class Counts(Protocol):
 
 
 @runtime_checkable
+class KeepsConnections(Protocol):
+    """A router that moves no connection that is open: its requests go where they went, also after a switch."""
+
+    def connections(self, color: Color) -> int | None:
+        """
+        Count what clients have open to a color, over all nodes.
+
+        :returns: None where the service file does not say how to count
+        :raises BlueGreenError: a node does not tell
+        """
+        ...
+
+
+@runtime_checkable
 class Readies(Protocol):
     """A router whose servers can be taken out and put back."""
 

@@ -23,6 +23,8 @@ FENCE = "bluegreen.dev/fence"
 """Annotation: who changed the object last, as JSON of a ``Record``."""
 FORMER = "bluegreen.dev/former"
 """Annotation of a Deployment while a deploy is not done: its size and spec before, as JSON."""
+ROLE = "bluegreen.dev/role"
+"""Annotation of a role's object: which move brought it where, as JSON of a ``Record``; a deploy to it leaves it as it is."""
 SIZE = "bluegreen.dev/replicas"
 """Annotation of a Deployment that was scaled to 0: its size before."""
 RELEASE = "bluegreen.dev/release"
@@ -85,20 +87,21 @@ class Claim:
         return Record(self.epoch, release, since, process, done or "")
 
 
-def record_of(found: Mapping[str, Any], service: str, part: str) -> Record | None:
+def record_of(found: Mapping[str, Any], service: str, part: str, key: str = FENCE) -> Record | None:
     """
     Return who wrote an object last, None for nobody yet.
 
+    :param key: the annotation
     :raises DeployError: its mark cannot be read
     """
-    text = annotation(found, FENCE)
+    text = annotation(found, key)
     if not text:
         return None
     try:
         return Record(**json.loads(text))
     except (ValueError, TypeError) as error:
         raise DeployError(
-            f"the annotation {FENCE} of {found['metadata']['name']} is none of ours: {error}",
+            f"the annotation {key} of {found['metadata']['name']} is none of ours: {error}",
             service=service,
             part=part,
             next_step="see that nothing is being deployed, then take it off",

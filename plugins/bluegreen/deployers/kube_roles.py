@@ -15,7 +15,7 @@ from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.deployers.health_wait import Log
 from bluegreen.deployers.kube_bodies import size_before
-from bluegreen.deployers.kube_marks import SIZE, VERSION_LABEL, Claim, record_of
+from bluegreen.deployers.kube_marks import ROLE, SIZE, VERSION_LABEL, Claim, record_of, shown
 from bluegreen.deployers.kube_objects import Objects
 from bluegreen.deployers.kube_rollout import rollout, selector
 from bluegreen.deployers.role_moves import Verb, each_role, role_error, role_moves
@@ -79,7 +79,7 @@ class Roles:
 
     def _records(self, role: str) -> list[Record]:
         found = [self.objects.find(*self.object_of(role, color), role) for color in Color]
-        records = [record_of(one, self.service, role) for one in found if one]
+        records = [record_of(one, self.service, role, ROLE) for one in found if one]
         return [one for one in records if one]
 
     def _moving(self, role: str, records: list[Record]) -> bool:
@@ -94,7 +94,11 @@ class Roles:
         return True
 
     def _change(self, role: str, color: Color, claim: Claim, done: str) -> None:
-        self.objects.change(*self.object_of(role, color), claim, lambda _found, _before: [], done)
+        def note(found: Json, _: Record | None) -> list[Json]:
+            noted = claim.record(record_of(found, self.service, role, ROLE), done)
+            return annotated(found, {ROLE: shown(noted)})
+
+        self.objects.change(*self.object_of(role, color), claim, note)
 
     def _moved(self, verb: Verb, role: str, color: Color, claim: Claim, version: str) -> None:
         try:

@@ -2,23 +2,27 @@
 Drain: wait until nothing runs on a color any more.
 
 What runs is a request without a whole answer, however long it takes: an upgraded tunnel (WebSocket), a stream of
-events, a slow download. A kept-alive connection without a request in it is the router's, not a color's.
+events, a slow download. A kept-alive connection without a request in it is the router's, not a color's: but where a router
+moves no open connection, it brings requests to its color as long as it stays, and it is connections that are counted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from bluegreen.core import evidence
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
-from bluegreen.core.errors import DeployError
-from bluegreen.core.ports import Counts
+from bluegreen.core.errors import BlueGreenError, DeployError
+from bluegreen.core.ports import Counts, KeepsConnections
 from bluegreen.core.reading import Reading
 from bluegreen.release.ports import Ports
+
+Unit = Literal["requests", "connections"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,17 @@ class Drained:
     How a drain ended.
 
     :param color: the color that traffic was taken from
-    :param in_flight: requests that still run on it; None where a node did not tell
+    :param in_flight: what still runs on it; None where a node did not tell
     :param seconds: how long it was waited for
     :param colors: the same at the end by color; of the live one it is what its users ask for at this moment
+    :param unit: what was counted: requests without a whole answer, or clients' open connections
     """
 
     color: Color
     in_flight: int | None
     seconds: float
     colors: Mapping[str, int | None] = field(default_factory=dict)
+    unit: Unit = "requests"
 
     def as_json(self) -> dict[str, Any]:
         """JSON for XCom and reports."""
@@ -65,21 +71,49 @@ def in_flight_by_color(ports: Ports) -> dict[Color, int | None]:
 
 
 def drain(ports: Ports, color: Color) -> Drained:
-    """Wait at most ``release.drain``; requests that run on after that are a warning, not an error."""
+    """Wait at most ``release.drain``; what runs on after that is a warning, not an error."""
+    if isinstance(ports.router, Counts):
+        return _drained(ports, color, "requests", partial(in_flight, ports))
+    if isinstance(ports.router, KeepsConnections):
+        return _connections_drained(ports, color, ports.router)
+    ports.log(f"not drained: the router does not tell what still runs on {color}")
+    return Drained(color, None, 0.0)
+
+
+def _connections_drained(ports: Ports, color: Color, router: KeepsConnections) -> Drained:
+    count = partial(_connections, ports, router)
+    if count(color) is None:
+        ports.log(
+            f"not drained: connections that are open to {color} stay there until they end, and it is not known how many"
+            " they are; see router.connections"
+        )
+        return Drained(color, None, 0.0, unit="connections")
+    return _drained(ports, color, "connections", count)
+
+
+def _connections(ports: Ports, router: KeepsConnections, color: Color) -> int | None:
+    try:
+        return router.connections(color)
+    except BlueGreenError as error:
+        ports.log(str(error))
+        return None
+
+
+def _drained(ports: Ports, color: Color, unit: Unit, count: Callable[[Color], int | None]) -> Drained:
     deadline = ports.deadline(ports.service.release.drain)
-    if not isinstance(ports.router, Counts):
-        return Drained(color, None, 0.0)
-    left = _until_none(ports, color, "draining", deadline)
+    left = _until_none(ports, f"draining {color}", lambda: count(color), deadline, unit)
     waited = ports.service.release.drain.total_seconds() - deadline.left
-    colors = {str(each): left if each is color else found for each, found in in_flight_by_color(ports).items()}
+    colors = {str(each): left if each is color else count(each) for each in Color}
     told = ", ".join(f"{each} {'unknown' if found is None else found}" for each, found in colors.items())
-    ports.log(f"drained {color}: {_count(left)} in flight after {waited:.1f} s; by color: {told}")
-    return Drained(color, left, round(waited, 2), colors)
+    ports.log(f"drained {color}: {_count(left, unit)} after {waited:.1f} s; by color: {told}")
+    return Drained(color, left, round(waited, 2), colors, unit)
 
 
 def wait_until_unused(ports: Ports, color: Color, reading: Reading) -> None:
     """
     Wait until no client follows to a color without traffic, and nothing is in flight on it.
+
+    Open connections are told only: probes and scrapers keep theirs, and servers close what they have as they stop.
 
     :raises DeployError: something still is after ``release.drain``
     """
@@ -89,29 +123,38 @@ def wait_until_unused(ports: Ports, color: Color, reading: Reading) -> None:
         ports.log(f"clients may still use {color} for {seconds:.0f} s: waiting")
         ports.sleep(seconds)
     if not isinstance(ports.router, Counts):
+        if isinstance(ports.router, KeepsConnections) and (left := _connections(ports, ports.router, color)):
+            ports.log(f"{_count(left, 'connections')} to {color}: its servers close them as they stop")
         return
-    left = _until_none(ports, color, "waiting for", ports.deadline(ports.service.release.drain))
+    deadline = ports.deadline(ports.service.release.drain)
+    left = _until_none(ports, f"waiting for {color}", lambda: in_flight(ports, color), deadline, "requests")
     if left == 0:
         return
     raise DeployError(
-        f"{_count(left)} are still in flight on it",
+        f"{_number(left)} requests are still in flight on it",
         service=ports.name,
         part=color,
         next_step="wait for them, or give release.drain more time",
     )
 
 
-def _until_none(ports: Ports, color: Color, doing: str, deadline: Deadline) -> int | None:
-    """Return what is in flight on a color when nothing is any more, or the time is over; tell of it now and then."""
+def _until_none(
+    ports: Ports, doing: str, count: Callable[[], int | None], deadline: Deadline, unit: Unit
+) -> int | None:
+    """Return what is left when nothing is any more, or the time is over; tell of it now and then."""
     left: int | None = None
     for attempt in deadline.tries(first_pause=0.2):
-        left = in_flight(ports, color)
+        left = count()
         if left == 0:
             break
         if attempt % 10 == 1:
-            ports.log(f"{doing} {color}: {_count(left)} in flight, {deadline.left:.0f} s left")
+            ports.log(f"{doing}: {_count(left, unit)}, {deadline.left:.0f} s left")
     return left
 
 
-def _count(left: int | None) -> str:
-    return f"{'an unknown number of' if left is None else left} requests"
+def _count(left: int | None, unit: Unit) -> str:
+    return f"{_number(left)} {'requests in flight' if unit == 'requests' else 'open connections'}"
+
+
+def _number(left: int | None) -> str:
+    return "an unknown number of" if left is None else str(left)

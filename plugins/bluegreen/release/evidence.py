@@ -18,7 +18,7 @@ from bluegreen.analysis.series import Series, Stream
 from bluegreen.analysis.serving import Serving, Sight, told_by
 from bluegreen.analysis.tracked import Before, Tracked, try_sources
 from bluegreen.analysis.verdict import CountRules, verdict
-from bluegreen.catalog.evidence import ROUTER, asked, of_source
+from bluegreen.catalog.evidence import ROUTER, CountRule, asked, of_source
 from bluegreen.checks.fresh import Asker, asking
 from bluegreen.checks.health import first_well
 from bluegreen.core.colors import Color
@@ -171,19 +171,17 @@ def tried_rules(ports: Ports, color: Color) -> list[Tried]:
     return [*told, *try_sources({name: ports.counting[name] for name, _ in _sources(ports)}, color, ports.now())]
 
 
-NAME_A_SOURCE = "add to sources who counts, and its name to each rule as source: docs/evidence.md"
+NAME_A_SOURCE = "give sources an entry that counts requests by color, and these rules its name: docs/evidence.md"
 
 
-def uncounted(ports: Ports) -> str:
-    """Say which rules want counters that the router does not have; empty where there are none such."""
+def uncounted(ports: Ports) -> list[CountRule]:
+    """Return the rules that want counts which the router does not have; such as take no data for good are none."""
     if isinstance(ports.router, Counts):
-        return ""
+        return []
     # One that counts error lines only takes the requests from the router.
     half = [section.name for section in ports.service.sources if getattr(section, "requests", "") is None]
     rules = [rule for name in (ROUTER, *half) for rule in of_source(ports.service.release.rules, name)]
-    says = ", ".join(rule.says for rule in rules if rule.no_data != "ignore")
-    kind = ports.service.router.type
-    return f"{says}: wanted counted requests, and a router of type {kind} counts none" if says else ""
+    return [rule for rule in rules if rule.no_data != "ignore"]
 
 
 def refuse_uncounted(ports: Ports) -> None:
@@ -192,7 +190,9 @@ def refuse_uncounted(ports: Ports) -> None:
 
     :raises ReleaseRefused: names the rules
     """
-    if fact := uncounted(ports):
+    if rules := uncounted(ports):
+        kind, says = ports.service.router.type, ", ".join(rule.says for rule in rules)
+        fact = f"{kind} counts no requests, and nobody else counts them for {says}"
         raise ReleaseRefused(fact, service=ports.name, part="release.rules", next_step=NAME_A_SOURCE)
 
 

@@ -175,8 +175,10 @@ def _requests(told: Json) -> Iterator[str]:
     if drained := told["drained"]:
         left = "an unknown number of" if drained["in_flight"] is None else drained["in_flight"]
         by_color = ", ".join(f"{c} {'unknown' if n is None else n}" for c, n in drained.get("colors", {}).items())
-        ends = f" In flight at the end: {by_color}." if by_color else ""
-        yield f"Drained {drained['color']} for {drained['seconds']} s: {left} requests were still in flight.{ends}"
+        open_ones = drained.get("unit") == "connections"
+        what, state = ("connections", "open") if open_ones else ("requests", "in flight")
+        ends = f" {state.capitalize()} at the end: {by_color}." if by_color else ""
+        yield f"Drained {drained['color']} for {drained['seconds']} s: {left} {what} were still {state}.{ends}"
         yield ""
 
 

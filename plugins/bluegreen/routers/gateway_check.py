@@ -35,7 +35,7 @@ class GatewayCheck(ObjectCheck):
         return (
             Right(("get", "patch", "watch"), self.member.kind, names=(router.route,)),
             Right(("list",), ENDPOINT_SLICES),
-            Right(("get",), SERVICES, names=services, check=True),
+            Right(("get",), SERVICES, names=services, optional=True),
         )
 
     def own(self, found: Json) -> Iterator[Finding]:

@@ -35,7 +35,7 @@ class IstioCheck(ObjectCheck):
         own = Right(("get", "patch"), VIRTUAL_SERVICES, names=(router.virtual_service,))
         services = tuple(dict.fromkeys(self.member.service_of(color) for color in Color))
         if len(services) == 2:
-            return own, Right(("list",), ENDPOINT_SLICES), Right(("get",), SERVICES, names=services, check=True)
+            return own, Right(("list",), ENDPOINT_SLICES), Right(("get",), SERVICES, names=services, optional=True)
         if router.destination_rule is None:
             return (own,)
         rule = Right(("get",), DESTINATION_RULES, names=(router.destination_rule,))

@@ -25,14 +25,14 @@ class Right:
     :param kind: of which objects
     :param part: a subresource
     :param names: the only objects of that kind; empty for all
-    :param check: only ``check`` asks for it, so that the router does without
+    :param optional: traffic is moved without it: what asks is ``check``, or the drain
     """
 
     verbs: tuple[str, ...]
     kind: Kind
     part: str = ""
     names: tuple[str, ...] = ()
-    check: bool = False
+    optional: bool = False
 
     @property
     def resource(self) -> str:
@@ -108,7 +108,7 @@ class ObjectCheck(NodeCheck):
         for right in self.rights():
             if lacking := right.lacking(self.member.cluster):
                 fact = f"we may not {', '.join(lacking)} {right.resource} in namespace {self.member.cluster.namespace}"
-                level: Level = "warning" if right.check else "error"
+                level: Level = "warning" if right.optional else "error"
                 rule = f"add to its Role: {right.rule() | {'verbs': lacking}}; see include/kubernetes"
                 yield self.finding("may-not", fact, rule, level)
 

@@ -17,7 +17,7 @@ from typing import cast
 from bluegreen.catalog import models
 from bluegreen.catalog.kube import KubeNode, KubeServiceRouter
 from bluegreen.clusters.objects import ENDPOINT_SLICES, PODS, SERVICES, Cluster, Json, escaped
-from bluegreen.clusters.status import is_ready
+from bluegreen.clusters.status import is_ready, is_running
 from bluegreen.clusters.waits import Seen, wait_for
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.deadlines import Deadline
@@ -25,6 +25,7 @@ from bluegreen.core.errors import NotSettled, UnsupportedSplit
 from bluegreen.core.ports import Limits
 from bluegreen.core.reading import NodeReading
 from bluegreen.routers import kube_pods
+from bluegreen.routers.kube_connections import open_connections
 from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed
 from bluegreen.routers.kube_service_check import ServiceCheck
 from bluegreen.routers.kube_sizes import Making, Scales, Sizes, full_size
@@ -126,6 +127,16 @@ class ServiceNode(ObjectNode):
         if write.split.whole:
             self.scales.back_to_full(self.sizes_of(done))
         return done
+
+    def connections(self, color: Color) -> int | None:
+        """Count what is open to the running pods of a color; None where the service file does not ask for it."""
+        counted = self.router.connections
+        if counted is None:
+            return None
+        with self.errors():
+            found = self.cluster.get(self.kind, self.target)
+            running = [pod for pod in self.pods(found)[color] if kube_pods.is_there(pod) and is_running(pod)]
+            return open_connections(self.cluster, found, running, counted.container)
 
     def foresee(self, to: Split) -> None:
         """Refuse a share that could not be made with as many pods of the new color as of the live one."""
@@ -277,6 +288,11 @@ class ServiceRouter(KubeRouter):
         """Refuse a share that no number of pods makes, with as many of the new color as of the live one."""
         for member in self._own:
             member.foresee(to)
+
+    def connections(self, color: Color) -> int | None:
+        """Count clients' open connections to a color; see ``core.ports.KeepsConnections``."""
+        told = [member.connections(color) for member in self._own]
+        return None if None in told else sum(filter(None, told))
 
     def _need_step(self, to: Split) -> None:
         """Each node has said it already, by its own pods."""

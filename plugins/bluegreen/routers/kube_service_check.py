@@ -52,13 +52,13 @@ class ServiceCheck(ObjectCheck):
             Right(("list", "watch"), PODS),
             Right(("list", "watch"), ENDPOINT_SLICES),
         )
-        if router.canary is None:
-            return always
-        return (
-            *always,
-            Right(("get", "patch"), DEPLOYMENTS, "scale", tuple(router.canary.deployments.values())),
-            Right(("list",), AUTOSCALERS, check=True),
-        )
+        rights = [*always]
+        if router.canary:
+            rights.append(Right(("get", "patch"), DEPLOYMENTS, "scale", tuple(router.canary.deployments.values())))
+            rights.append(Right(("list",), AUTOSCALERS, optional=True))
+        if router.connections:
+            rights.append(Right(("get", "create"), PODS, "exec", optional=True))
+        return rights
 
     def own(self, found: Json) -> Iterator[Finding]:
         """What a Service may have wrong."""

@@ -386,6 +386,30 @@ def asking(add, run, folder, worlds, monkeypatch):
     return service
 
 
+def test_check_says_which_rules_read_counts_that_the_router_does_not_have(add, run, folder, worlds, monkeypatch):
+    from dataclasses import replace
+
+    from bluegreen.release import wiring
+
+    class Silent:
+        """Everything of the router but its counts."""
+
+        def __init__(self, router):
+            self.read, self.check = router.read, router.check
+
+    def ports_for(service, secrets):
+        ports = worlds["shop"].ports(service)
+        return replace(ports, router=Silent(ports.router))
+
+    at_rest(add())
+    assert "no-counts" not in run("check", "shop").out
+    monkeypatch.setattr(wiring, "ports_for", ports_for)
+    found = run("check", "shop")
+    text = " ".join(found.out.split())
+    assert (found.code, text.count("error: no-counts")) == (1, 2)
+    assert "release.rules: error_rate at most 5: haproxy counts no requests: no release begins" in text
+
+
 def test_check_says_once_that_prometheus_does_not_answer(asking, run):
     asking(f"http://127.0.0.1:{free_port()}", "a$color", "b$color")
     found = run("check", "shop")

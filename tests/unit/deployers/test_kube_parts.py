@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from bluegreen.clusters.annotations import annotated
 from bluegreen.clusters.objects import DEPLOYMENTS, DISRUPTION_BUDGETS
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
@@ -15,7 +16,7 @@ from bluegreen.deployers.helm_diff import MOST, difference
 from bluegreen.deployers.kube_budgets import in_the_way
 from bluegreen.deployers.kube_diagnosis import LONGEST, said
 from bluegreen.deployers.kube_facts import KubeFacts
-from bluegreen.deployers.kube_marks import FENCE, FORMER, Claim, annotated, shown
+from bluegreen.deployers.kube_marks import FENCE, FORMER, Claim, shown
 from bluegreen.deployers.kube_resources import lines_of_nodes, quantity
 from bluegreen.deployers.kube_rollout import hopeless, rollout, selector
 from bluegreen.deployers.kube_words import filled, words_for

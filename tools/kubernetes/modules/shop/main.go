@@ -1,4 +1,4 @@
-// A small shop for a container: one static program, which is also the pause container of its pods.
+// A small shop for a container: one static program, which is also the pause container of its pods, and their `cat`.
 //
 // RELEASE_COLOR and RELEASE_VERSION say who it is. FAULT is errors=0.3 (a share of 500s), unready (health is 503) or
 // crash (it ends with 3). At SIGTERM it goes on for DRAIN (2s) and closes each connection with its next answer.
@@ -8,11 +8,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"math/rand"
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,6 +23,9 @@ import (
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == "cat" {
+		os.Exit(cat(os.Args[1:]))
+	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	if len(os.Args) > 1 && os.Args[1] == "pause" {
@@ -70,4 +75,21 @@ func main() {
 	patient, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	_ = server.Shutdown(patient)
+}
+
+// Files to standard output; 1 where one cannot be read, as cat does.
+func cat(names []string) int {
+	code := 0
+	for _, name := range names {
+		file, err := os.Open(name)
+		if err == nil {
+			_, err = io.Copy(os.Stdout, file)
+			_ = file.Close()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "cat:", err)
+			code = 1
+		}
+	}
+	return code
 }
