@@ -28,6 +28,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from demo.kubernetes import traefik
+from demo.kubernetes.plane import sweep
 from demo.kubernetes.services import on_kubernetes
 from demo.processes import require_free
 from demo.shop import BAD, FIRST, GOOD, PORTS, ROOT, Shop
@@ -143,6 +144,7 @@ def _stack(scene: Scene, port: int) -> Iterator[Stack]:
     build = ROOT / "build" / "demo"
     ports = [port, *range(port + 1, port + 1 + scene.ports)]
     require_free(ports, "make demo (choose others with make demo PORT=...)")
+    sweep(build / "kubernetes")  # before nobody knows any more what a killed demo has left
     shutil.rmtree(build, ignore_errors=True)
     # In the clone, unless it lies too deep for the path of a unix socket.
     work = build if len(str(build)) < 60 else Path(tempfile.mkdtemp(prefix="bluegreen-demo-"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections import Counter
 
 import pytest
+import requests
 
 from demo.kubernetes.namespace import deployment, service
 from demo.kubernetes.net import POD_PORT
@@ -71,6 +73,21 @@ def splits(ask, green, count=300):
     # 1 in 10,000 tests of a true split is outside of five deviations.
     found = by("x-release-color", ask, count)["green"]
     assert abs(found - count * green) <= 5 * (count * green * (1 - green)) ** 0.5 + 1
+
+
+def test_what_pods_answer_is_counted_by_color_from_a_moment_on(net, colors):
+    settle(lambda: net.request(colors, "shop"), "blue")
+
+    def counts(since):
+        answer = requests.get(f"{net.counts}counts", {"namespace": colors.name, "since": since}, timeout=5)
+        return answer.json()
+
+    before = counts(0)
+    assert (before["blue"]["requests"] >= 50, before["green"]["requests"]) == (True, 0)
+    for path in ("/", "/api/users", "/health"):  # the last is asked by machines, not by users
+        net.request(colors, "shop", path)
+    assert counts(0)["blue"] == {"requests": before["blue"]["requests"] + 2, "errors": 0}
+    assert counts(time.time() + 1)["blue"]["requests"] == 0
 
 
 def test_a_cluster_address_sends_to_every_ready_pod_of_its_selector(net, colors):
