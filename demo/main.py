@@ -93,8 +93,12 @@ SCENES = {
         "a Kubernetes control plane, kube-proxy, Traefik",
         traefik.missing,
         on_kubernetes,
-        # So many programs on two cores: a task that has to wait for them is not dead.
-        {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120"},
+        # So many programs on two cores: who has to wait for them is not dead.
+        {
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "120",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "60",
+        },
         ["kubernetes.client"],  # its 700 modules take a task a second, and ten without compiled files
     ),
 }
