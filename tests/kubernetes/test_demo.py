@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -50,10 +51,11 @@ def test_a_good_version_goes_live_and_a_bad_one_puts_itself_back_behind_a_servic
     assert {path.suffix for path in (ROOT / "build/demo/kubernetes").iterdir()} == {".log"}  # no login stays
 
 
-@pytest.mark.parametrize("reached", ["starting a Kubernetes", "starting 1.4.0", "release__shop"])
+@pytest.mark.parametrize("reached", ["starting a Kubernetes", "release__shop"])
 def test_a_signal_in_the_middle_ends_control_plane_pods_and_network(reached):
     running = on_kubernetes()
     assert any(reached in line for line in running.stdout)
+    time.sleep(3)  # a part of the control plane runs, or releases are under way
     running.send_signal(signal.SIGTERM)
     said, _ = running.communicate(timeout=180)
     assert running.returncode == 130, said
