@@ -21,6 +21,7 @@ from demo.traffic import fresh_request
 
 COLORS = ("blue", "green")
 ACCOUNT = "bluegreen"
+TO_TRY = "# to release in Airflow's UI: 1.7.0; crash, whose pods end at once; missing, which has no image"
 FAILING = {version: parse_faults(faults).get("errors", 0) for version, faults in FAULTS.items()}
 
 
@@ -58,7 +59,7 @@ class KubeService:
     def looks(self) -> list[str]:
         """What to type for a look at it."""
         config = f"export KUBECONFIG={self.cluster.plane.kubeconfig}"
-        return [config, f".venv/bin/kubectl --namespace {self.name} get {self.looked_at}"]
+        return [TO_TRY, config, f".venv/bin/kubectl --namespace {self.name} get {self.looked_at}"]
 
     @property
     def connections(self) -> dict[str, str]:
