@@ -21,8 +21,8 @@ install: .venv/installed ## make .venv from requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-demo: install ## good, bad and refused releases, on a real Airflow, with HAProxy, nginx, PostgreSQL (KEEP=1 leaves all running)
-	$(BIN)/python -m demo.main $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT))
+demo: install ## good, bad and refused releases, on a real Airflow, with HAProxy, nginx, PostgreSQL, or ROUTER=kubernetes (KEEP=1 leaves all running)
+	$(BIN)/python -m demo.main $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT)) $(if $(ROUTER),--router $(ROUTER))
 
 airflow: install ## a real Airflow on include/services, to try your own service with (PORT=8080)
 	$(BIN)/python -m demo.own $(if $(PORT),--port $(PORT))

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +96,7 @@ class AirflowStack:
     :param parallelism: tasks that run at once; each costs an idle worker process
     :param default_pool_slots: slots of `default_pool`, in which deferred tasks count too
     :param parse_every_s: how soon a new or changed DAG file is seen
+    :param imports: modules that tasks need and that take long; imported once, before the components part
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class AirflowStack:
         parallelism: int = 8,
         default_pool_slots: int = 4,
         parse_every_s: int = 3,
+        imports: Sequence[str] = (),
     ) -> None:
         self.home = home.resolve()
         self.dags_folder = dags_folder.resolve()
@@ -119,6 +121,7 @@ class AirflowStack:
         self.parallelism = parallelism
         self.default_pool_slots = default_pool_slots
         self.parse_every_s = parse_every_s
+        self.imports = imports
         self._env = env or {}
         self._launched: dict[str, _Launched] = {}
         self._sessions: dict[int, str] = {}  # session -> component, of every start: orphans stay in theirs
@@ -267,7 +270,7 @@ class AirflowStack:
         forked = list(COMPONENTS) if FORK_IS_SAFE else []
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from demo.airflow import prepare_and_fork as begin; "
         code += "del sys.path[0]; begin(*sys.argv[1:])"
-        arguments = [str(self.logs), str(self.default_pool_slots), *forked]
+        arguments = [str(self.logs), str(self.default_pool_slots), ",".join(self.imports), *forked]
         if self._spawn("prepare", ["-P", "-c", code, *arguments]).wait():
             raise AirflowStackError(f"the database could not be prepared:\n{self.tail('prepare')}")
         for component, pid in json.loads((self.logs / PIDS).read_text()).items():
@@ -369,9 +372,9 @@ class AirflowStack:
         }
 
 
-def prepare_and_fork(logs: str, default_pool_slots: str, *components: str) -> None:
+def prepare_and_fork(logs: str, default_pool_slots: str, imports: str, *components: str) -> None:
     """Run in an interpreter of its own: prepare the database and become the components, each in its own session."""
-    for module in SHARED:
+    for module in (*SHARED, *filter(None, imports.split(","))):
         importlib.import_module(module)
     prepared = os.pipe()
     pids = {name: _fork(name, Path(logs), prepared) for name in components if name == "api-server"}

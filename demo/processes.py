@@ -84,6 +84,15 @@ class Process:
         """The exit code, negative for a signal, None while it runs."""
         return None if self._child is None else self._child.poll()
 
+    def need_alive(self) -> None:
+        """
+        Do nothing while the child runs.
+
+        :raises RuntimeError: it has ended; has the end of its log
+        """
+        if not self.alive:
+            raise RuntimeError(f"{self.log.stem} ended: {self.tail()}")
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the child itself, not to its group."""
         if self._child is not None:

@@ -27,6 +27,7 @@ LOAD_PATHS = (("GET", "/"), ("GET", "/api/products"), ("POST", "/checkout"), ("G
 DATABASE_LOAD_PATHS = (*LOAD_PATHS, ("POST", "/api/users"))
 """Both colors write while both are there."""
 
+WATCH_S = 10
 PORTS = 8
 """Ports of one service: entries and status of two nodes, two servers of each color."""
 
@@ -50,8 +51,8 @@ class Shop:
     ports: list[int] = field(default_factory=lambda: free_ports(PORTS))
     name: str = "shop"
     router: str = "haproxy"
-    canary: float = 10
-    watch: float = 10
+    canary: float = WATCH_S
+    watch: float = WATCH_S
     more: dict[str, Any] = field(default_factory=dict)
     services_folder: Path = Path()
     has_database: bool = False
@@ -76,6 +77,21 @@ class Shop:
     def servers(self) -> dict[str, list[int]]:
         """Ports of the application servers by color."""
         return {"blue": self.ports[2:4], "green": self.ports[4:6]}
+
+    @property
+    def behind(self) -> str:
+        """What is before it, and beside it."""
+        return f"two {self.router} nodes{' with a PostgreSQL' if self.database else ''}"
+
+    @property
+    def entries(self) -> list[str]:
+        """How a person asks it."""
+        return [f"http://{node.entry}/" for node in self.nodes]
+
+    @property
+    def looks(self) -> list[str]:
+        """What to type for a look at it: nothing but ``bluegreen status``."""
+        return []
 
     @property
     def connections(self) -> dict[str, str]:
@@ -117,9 +133,7 @@ class Shop:
 
     def write_service_file(self, **changes: Any) -> Path:
         """Write the service file; ``changes`` replace whole sections."""
-        path = self.services_folder / f"{self.name}.yaml"
-        path.write_text(yaml.safe_dump(self.service() | changes, sort_keys=False))
-        return path
+        return write_service(self.services_folder, self.service() | changes)
 
     def service(self) -> dict[str, Any]:
         """The service file's content."""
@@ -151,15 +165,7 @@ class Shop:
                 {"path": "/api/products", "json": {"type(@)": "array"}, "max_latency": "2s"},
                 {"path": "/api/users", "json": {"type([0].name)": "string"}},
             ],
-            "release": {
-                "canary": [{"share": 10, "watch": f"{int(self.canary * 1000)}ms"}],
-                "watch": f"{int(self.watch * 1000)}ms",
-                "rules": [
-                    {"type": "sequential"},
-                    {"type": "threshold", "metric": "error_rate", "max": 5, "min_requests": 20},
-                ],
-            }
-            | self.more,
+            "release": release_section(self.canary, self.watch) | self.more,
         }
         return told | ({"migrations": self.database.section} if self.database else {})
 
@@ -171,3 +177,28 @@ class Shop:
         database = ["--database", self.database.conninfo] if self.database else []
         faults = ["--faults", str(self.workdir / "faults.json")]
         return [sys.executable, "-m", "demo.deploy", *state, *servers, *faults, *database]
+
+
+def release_section(canary: float = WATCH_S, watch: float = WATCH_S, source: str = "router") -> dict[str, Any]:
+    """
+    Return the ``release`` section of a service of the demo.
+
+    :param canary: seconds of the watch after the canary step, ``watch`` of the one after the full switch
+    :param source: who counts what the rules judge
+    """
+    counted = {} if source == "router" else {"source": source}
+    return {
+        "canary": [{"share": 10, "watch": f"{int(canary * 1000)}ms"}],
+        "watch": f"{int(watch * 1000)}ms",
+        "rules": [
+            {"type": "sequential"} | counted,
+            {"type": "threshold", "metric": "error_rate", "max": 5, "min_requests": 20} | counted,
+        ],
+    }
+
+
+def write_service(folder: Path, content: dict[str, Any]) -> Path:
+    """Write a service file into a catalog."""
+    path = folder / f"{content['service']}.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path

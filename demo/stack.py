@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from demo.airflow import AirflowStack
-from demo.load import LoadProcess
+from demo.load import Load, LoadProcess
 from demo.rest import AirflowApi
-from demo.shop import FIRST, ROOT, Shop
+from demo.shop import FIRST, ROOT
 
 T = TypeVar("T")
 SLEEPERS = '''
@@ -33,6 +33,43 @@ sleepers()
 """A DAG file whose runs hold the worker slots that a rollback must not need."""
 
 
+class Released(Protocol):
+    """
+    A service that is released: ``demo/shop.py`` has one behind proxies, ``demo/kubernetes/services.py`` two on Kubernetes.
+
+    ``database`` is None where it has none, ``behind`` says what is before it, ``entries`` how a person asks it, ``looks``
+    what to type for a look at it, ``connections`` are Airflow's, as variables of the environment.
+    """
+
+    name: str
+    services_folder: Path
+    database: Any
+
+    @property
+    def behind(self) -> str: ...  # noqa: D102 - see above
+
+    @property
+    def entries(self) -> list[str]: ...  # noqa: D102
+
+    @property
+    def looks(self) -> list[str]: ...  # noqa: D102
+
+    @property
+    def connections(self) -> dict[str, str]: ...  # noqa: D102
+
+    def load(self, rate: float) -> Load:
+        """Return its users: requests a second."""
+        ...
+
+    def start(self) -> Any:
+        """Start the first version on blue and what is before it, and write the service file."""
+        ...
+
+    def stop(self) -> None:
+        """Stop it all."""
+        ...
+
+
 @dataclass(frozen=True)
 class Stack:
     """
@@ -43,7 +80,7 @@ class Stack:
     :param loads: the load on each service, by its name
     """
 
-    shops: Sequence[Shop]
+    shops: Sequence[Released]
     airflow: AirflowStack
     loads: dict[str, LoadProcess]
 
@@ -92,7 +129,14 @@ def side_by_side(work: Mapping[str, Callable[[], T]], tick: Callable[[], None] =
 
 @contextmanager
 def running(
-    shops: Sequence[Shop], home: Path, rate: float, *, port: int | None = None, dags: Path = ROOT / "dags"
+    shops: Sequence[Released],
+    home: Path,
+    rate: float,
+    *,
+    port: int | None = None,
+    dags: Path = ROOT / "dags",
+    settings: Mapping[str, str] | None = None,
+    imports: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """
     Start everything, each service adopted on blue and under load; stop it all in the end.
@@ -100,10 +144,12 @@ def running(
     :param home: Airflow's
     :param rate: requests a second on each service
     :param port: of Airflow's UI; a free one if not given
+    :param settings: of Airflow, as variables of the environment
+    :param imports: modules that tasks need and that take long
     """
     environment = {"BLUEGREEN_SERVICES": str(shops[0].services_folder), "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
-    environment |= _connections(shops)
-    airflow = AirflowStack(home, dags, ROOT / "plugins", port=port, env=environment)
+    environment |= _connections(shops) | dict(settings or {})
+    airflow = AirflowStack(home, dags, ROOT / "plugins", port=port, env=environment, imports=imports)
     loads = {shop.name: LoadProcess(shop.load(rate), home.parent, f"load-{shop.name}") for shop in shops}
     stack = Stack(shops, airflow, loads)
     try:
@@ -126,5 +172,5 @@ def running(
             shop.stop()
 
 
-def _connections(shops: Sequence[Shop]) -> dict[str, str]:
+def _connections(shops: Sequence[Released]) -> dict[str, str]:
     return {name: told for shop in shops for name, told in shop.connections.items()}

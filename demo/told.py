@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.load import LoadProcess
-from demo.shop import BAD, ROOT, Shop
+from demo.shop import BAD, ROOT
 from demo.shop_database import DESTRUCTIVE, NAMES, ROWS
-from demo.stack import Stack
+from demo.stack import Released, Stack
 
 Told = Mapping[str, Any]
 """What ``demo.story`` says of one release, or of the database."""
@@ -46,7 +46,7 @@ def tell(
     return ok
 
 
-def as_promised(row: Told, status: Told, shop: Shop) -> bool:
+def as_promised(row: Told, status: Told, shop: Released) -> bool:
     """Say whether one service's figures are as they should be."""
     told = (row["good"], row["bad"], row["failed_by_release"], row["live"])
     released = told == ("promoted", "restored", 0, status["live"]) and row["harmed_by_bad_version"] > 0

@@ -6,5 +6,5 @@ import sys
 
 
 def pytest_sessionfinish() -> None:
-    if shared := sys.modules.get("tests.rigs.kubernetes"):
+    if shared := sys.modules.get("tests.rigs.kube_shared"):
         shared.stop_shared()

@@ -50,7 +50,7 @@ def test_nothing_is_broken(proxy):
     found = proxy.diagnose()
     assert found.out.splitlines()[0] == "shop: no known symptom", found.head
     assert found.code == 0
-    assert "one: blue/green 100/0, claimed at epoch 1, blue 2/2 up, green 2/2 up, file and run time agree" in found.out
+    assert "one: blue/green 100/0, claimed at epoch 1, blue 2/2 up, green 2/2 up, in force" in found.out
     assert "lease: none; back to: blue; versions: blue 1.0.0, green 1.0.0" in found.out
 
 
@@ -180,7 +180,9 @@ def test_the_file_is_not_what_nginx_runs_by(nginx):
     include = nginx.rig.nodes[0].include
     include.write_text(include.read_text().replace("epoch=1", "epoch=2").replace("run@1", "run@2"))
     found = nginx.diagnose()
-    assert "shop: file-not-in-force: node one: file and run time differ" in found.head, found.out
+    assert (
+        "shop: file-not-in-force: node one: what is written is not in force: file and run time differ" in found.head
+    ), found.out
     assert "next: bluegreen guard shop" in found.head
 
 

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.rigs.kubernetes import missing, shared
+from demo.kubernetes.plane import missing
+from tests.rigs.kube_shared import shared
 from tests.rigs.registry import RIGS
 from tests.rigs.registry import missing as missing_rig
 

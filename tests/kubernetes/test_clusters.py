@@ -26,8 +26,8 @@ from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.clusters.waits import Waited, wait_for
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.ports import Credentials
+from demo.kubernetes.namespace import deployment
 from demo.processes import LOOPBACK, wait_until
-from tests.rigs.kube_namespace import deployment
 
 pytestmark = pytest.mark.kubernetes
 

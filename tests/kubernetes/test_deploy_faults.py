@@ -15,10 +15,11 @@ from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.core.ports import Deployed
 from bluegreen.hosts import host_files
+from demo.kubernetes.namespace import deployment
+from demo.kubernetes.plane import PlaneError
 from demo.processes import wait_until
 from tests.rigs import kube_deploy
 from tests.rigs.kube_deploy import RBAC, allowed, kube_rig
-from tests.rigs.kube_namespace import deployment
 
 pytestmark = pytest.mark.kubernetes
 ONE, TWO = "run-one@1", "run-two@2"
@@ -223,7 +224,7 @@ def may(rig, verb, resource):
     user = f"system:serviceaccount:{rig.namespace.name}:bluegreen-deployer"
     try:
         return "yes" in rig.namespace.kubectl("auth", "can-i", verb, which, f"--as={user}")
-    except AssertionError:
+    except PlaneError:
         return False
 
 

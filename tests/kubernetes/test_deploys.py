@@ -15,10 +15,10 @@ from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed, DeployError
 from bluegreen.core.ports import Deployed, RunsInside, TellsCalls
 from bluegreen.deployers.kube_marks import CONFIG, FENCE, FORMER, RELEASE, VERSION_LABEL
+from demo.kubernetes.namespace import deployment
 from demo.processes import wait_until
 from tests.rigs import kube_deploy
 from tests.rigs.kube_deploy import allowed, kube_rig, web
-from tests.rigs.kube_namespace import deployment
 
 pytestmark = pytest.mark.kubernetes
 ONE, TWO, THREE = "run-one@1", "run-two@2", "run-three@3"

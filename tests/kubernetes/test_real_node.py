@@ -13,10 +13,10 @@ from bluegreen.core.ports import Credentials
 from bluegreen.release.drain import drain
 from bluegreen.release.ports import Ports
 from bluegreen.routers.registry import make_router
+from demo.kubernetes.namespace import service
 from demo.processes import wait_until
 from tests.rigs import kube_node
 from tests.rigs.deploy_targets import make_service
-from tests.rigs.kube_namespace import service
 
 pytestmark = pytest.mark.kubernetes
 

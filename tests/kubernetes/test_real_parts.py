@@ -8,10 +8,10 @@ import time
 import pytest
 import requests
 
+from demo.kubernetes import pods
+from demo.kubernetes.namespace import deployment, service
+from demo.kubernetes.plane import ControlPlane, PlaneError, control_plane, run_kubectl
 from demo.processes import wait_until
-from tests.rigs import kube_pods
-from tests.rigs.kube_namespace import deployment, service
-from tests.rigs.kubernetes import ControlPlane, control_plane, run_kubectl
 from tools.kubernetes.programs import KUBERNETES
 
 pytestmark = pytest.mark.kubernetes
@@ -93,7 +93,7 @@ def test_an_image_may_be_bad_by_its_name(shop, image, reason):
 
 def test_pods_are_slow_to_start_and_to_end_where_they_say_so(shop):
     slow = deployment("shop", 1)
-    slow["spec"]["template"]["metadata"]["annotations"] = {kube_pods.AFTER: "1500ms", kube_pods.ENDS_AFTER: "1500ms"}
+    slow["spec"]["template"]["metadata"]["annotations"] = {pods.AFTER: "1500ms", pods.ENDS_AFTER: "1500ms"}
     began = time.monotonic()
     shop.apply(slow)
     shop.wait_ready("shop", 1)
@@ -113,10 +113,10 @@ def test_a_job_ends_and_its_pod_with_it(shop):
 def test_logs_and_commands_of_a_pod_are_to_be_had(shop):
     shop.apply(deployment("shop", 1))
     shop.wait_ready("shop", 1)
-    assert shop.kubectl("logs", "deployment/shop").splitlines() == list(kube_pods.LOG)
+    assert shop.kubectl("logs", "deployment/shop").splitlines() == list(pods.LOG)
     assert shop.kubectl("exec", "deployment/shop", "--", "sh", "-c", "echo in $POD").strip() == "in rig"
     # kwok has no better word for it than an internal error; a kubelet gives the code.
-    with pytest.raises(AssertionError, match="exit status 7"):
+    with pytest.raises(PlaneError, match="exit status 7"):
         shop.kubectl("exec", "deployment/shop", "--", "sh", "-c", "exit 7")
 
 
@@ -134,13 +134,13 @@ def test_an_account_may_do_what_its_role_says_and_nothing_else(shop):
     assert told.stat().st_mode & 0o077 == 0
     assert "shop" in run_kubectl(told, "get", "service", "shop")
     for words in (("get", "services"), ("delete", "service", "shop"), ("get", "services", "--namespace=default")):
-        with pytest.raises(AssertionError, match=r"\(Forbidden\).*cannot (list|delete) resource"):
+        with pytest.raises(PlaneError, match=r"\(Forbidden\).*cannot (list|delete) resource"):
             run_kubectl(told, *words)
 
 
 def test_a_token_that_is_over_is_refused(shop):
     account = shop.account("robot", *SHOP_ONLY)
-    with pytest.raises(AssertionError, match="Unauthorized"):
+    with pytest.raises(PlaneError, match="Unauthorized"):
         run_kubectl(account.kubeconfig(expired=True), "get", "pods")
     assert run_kubectl(account.kubeconfig(), "get", "pods") == ""
 
@@ -199,7 +199,7 @@ def test_a_plane_that_cannot_start_leaves_nothing(monkeypatch):
     made = []
     honest = ControlPlane.start
     monkeypatch.setattr(ControlPlane, "start", lambda plane: made.append(plane) or honest(plane))
-    with pytest.raises(AssertionError, match="kwok ended"), control_plane():
+    with pytest.raises(RuntimeError, match="kwok ended"), control_plane():
         pass
     (plane,) = made
     assert not any(process.alive for process in plane.processes.values())

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections import Counter
 
 import pytest
+import requests
 
+from demo.kubernetes.namespace import deployment, service
+from demo.kubernetes.net import POD_PORT
+from demo.kubernetes.net import missing as missing_net
+from demo.kubernetes.traefik import missing as missing_traefik
 from demo.processes import wait_until
-from tests.rigs import kube_gateway, kube_istio, kube_net
-from tests.rigs.kube_namespace import deployment, service
-from tests.rigs.traffic import fresh_request
+from demo.traffic import fresh_request
+from tests.rigs import kube_istio, kube_shared
 
 pytestmark = pytest.mark.kubernetes
 
@@ -22,14 +27,14 @@ def needs(reason):
 
 @pytest.fixture(scope="session")
 def net(plane):
-    needs(kube_net.missing())
-    return kube_net.shared_net()
+    needs(missing_net())
+    return kube_shared.shared_net()
 
 
 @pytest.fixture(scope="session")
 def gateway(plane):
-    needs(kube_gateway.missing())
-    return kube_gateway.shared_gateway()
+    needs(missing_traefik())
+    return kube_shared.shared_gateway()
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +73,21 @@ def splits(ask, green, count=300):
     # 1 in 10,000 tests of a true split is outside of five deviations.
     found = by("x-release-color", ask, count)["green"]
     assert abs(found - count * green) <= 5 * (count * green * (1 - green)) ** 0.5 + 1
+
+
+def test_what_pods_answer_is_counted_by_color_from_a_moment_on(net, colors):
+    settle(lambda: net.request(colors, "shop"), "blue")
+
+    def counts(since):
+        answer = requests.get(f"{net.counts}counts", {"namespace": colors.name, "since": since}, timeout=5)
+        return answer.json()
+
+    before = counts(0)
+    assert (before["blue"]["requests"] >= 50, before["green"]["requests"]) == (True, 0)
+    for path in ("/", "/api/users", "/health"):  # the last is asked by machines, not by users
+        net.request(colors, "shop", path)
+    assert counts(0)["blue"] == {"requests": before["blue"]["requests"] + 2, "errors": 0}
+    assert counts(time.time() + 1)["blue"]["requests"] == 0
 
 
 def test_a_cluster_address_sends_to_every_ready_pod_of_its_selector(net, colors):
@@ -118,7 +138,7 @@ def test_a_pods_own_address_says_whether_it_is_well(net, colors):
     address = colors.list("Pod", "color=blue")[0]["status"]["podIP"]
 
     def ask(path):
-        return fresh_request(kube_net.POD_PORT, path, host=address)
+        return fresh_request(POD_PORT, path, host=address)
 
     wait_until(lambda: ask("/health").status == 200, 5, "its health")
     colors.turn("not-ready", "color=blue")

@@ -13,8 +13,8 @@ from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import NotSettled, RouterError, RouterRefused, RouterUnreachable, TrafficConflict
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.hosts import host_files
+from demo.kubernetes import pods
 from demo.processes import wait_until
-from tests.rigs import kube_pods
 
 pytestmark = pytest.mark.kubernetes
 
@@ -313,7 +313,7 @@ def test_pods_that_do_not_come_up_for_the_full_switch_undo_it(service_rig: Any) 
     rig = service_rig
     claim(rig.router())
     canary(rig.router())
-    template = {"spec": {"template": {"metadata": {"annotations": {kube_pods.STATE: "crash-loop"}}}}}
+    template = {"spec": {"template": {"metadata": {"annotations": {pods.STATE: "crash-loop"}}}}}
     for node in rig.nodes:
         # The one that runs stays; those to come crash.
         node.patch("Deployment", "shop-green", {"spec": {"paused": True}})

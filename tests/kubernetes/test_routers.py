@@ -21,6 +21,7 @@ from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.move import move
 from bluegreen.release.wiring import ports_for
 from bluegreen.routers.registry import make_router
+from demo.kubernetes.plane import PlaneError
 from demo.processes import wait_until
 from tests.kubernetes.test_router_faults import BLUE, GREEN, TENTH, canary, claim, mark, restore, stands, switch
 from tests.rigs.kube_routers import ROOT, SERVICE, pods_of
@@ -96,7 +97,7 @@ def test_an_unforced_apply_from_git_is_told_that_the_weights_are_ours(rig: Any) 
     node = rig.nodes[0]
     git = next(one for one in rig.objects(node) if one["kind"] == rig.kind and one["metadata"]["name"] == SERVICE)
     git = {"apiVersion": seen(rig)["apiVersion"], **git}
-    with pytest.raises(AssertionError, match=r'conflicts? with "bluegreen"'):
+    with pytest.raises(PlaneError, match=r'conflicts? with "bluegreen"'):
         node.kubectl("apply", "--server-side", "--field-manager=git", "-f", "-", told=yaml.safe_dump(git))
     stands(rig, GREEN, 2)
 

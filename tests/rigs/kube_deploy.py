@@ -18,11 +18,13 @@ from bluegreen.core.colors import Color
 from bluegreen.core.errors import SecretMissing
 from bluegreen.core.ports import Credentials, Deployer
 from bluegreen.deployers.registry import make_deployer
+from demo.kubernetes.namespace import Account, Namespace, deployment, service
+from demo.kubernetes.net import missing
 from demo.processes import wait_until
-from tests.rigs import kube_net, kube_roles, kubernetes
+from tests.rigs import kube_roles
 from tests.rigs.deploy_targets import make_service
-from tests.rigs.kube_namespace import Account, Namespace, deployment, service
 from tests.rigs.kube_roles import KubeRoles
+from tests.rigs.kube_shared import shared, shared_net
 from tools.kubernetes.programs import PROGRAMS, lacking
 
 CHART = Path(__file__).with_name("charts") / "shop"
@@ -31,11 +33,6 @@ RigT = TypeVar("RigT", bound="KubeRig")
 RBAC = Path(__file__).resolve().parents[2] / "include" / "kubernetes"
 ACCOUNT, CONNECTION = "bluegreen-deployer", "shop_cluster"
 REVISION = "deployment.kubernetes.io/revision"
-
-
-def missing() -> str:
-    """Say why no cluster can be had here; empty where one can."""
-    return kubernetes.missing() or kube_net.missing()
 
 
 def missing_helm() -> str:
@@ -123,7 +120,7 @@ def helm() -> str:
 @contextmanager
 def helm_rig(_: Path, **deploy: Any) -> Iterator[HelmRig]:
     """Make the service by its chart in a namespace of its own; ``deploy`` replaces keys of its deploy section."""
-    plane, _net = kubernetes.shared(), kube_net.shared_net()
+    plane, _net = shared(), shared_net()
     with plane.namespace() as namespace:
         roles, account = KubeRoles(namespace), allowed(namespace, "deployer-helm")
         words = {
@@ -158,7 +155,7 @@ def _address(namespace: Namespace, color: Color) -> str:
 @contextmanager
 def kube_rig(_: Path, **deploy: Any) -> Iterator[KubeRig]:
     """Make the service in a namespace of its own; ``deploy`` replaces keys of its deploy section."""
-    plane, _net = kubernetes.shared(), kube_net.shared_net()
+    plane, _net = shared(), shared_net()
     with plane.namespace() as namespace:
         roles = KubeRoles(namespace)
         for color in Color:

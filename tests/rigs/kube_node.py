@@ -6,7 +6,7 @@ A real node: kubelet, containerd, runc and CNI plugins on this machine, with pod
     shop.wait_ready("shop-blue", 3)
     node.net.request(shop, "shop")
 
-It lives in the network namespace of ``kube_net.py``, beside kube-proxy, and in mount and process namespaces of its own:
+It lives in the network namespace of ``demo/kubernetes/net.py``, beside kube-proxy, and in mount and process namespaces of its own:
 whatever it starts or mounts ends with them. Pods get to it only by asking for it, as ``deployment`` does; all others stay
 kwok's. Its image is one static program (``tools/kubernetes/modules/shop``), imported from a tar.
 """
@@ -26,10 +26,11 @@ from typing import Any
 
 import yaml
 
+from demo.kubernetes import namespace
+from demo.kubernetes.net import ClusterNet
+from demo.kubernetes.net import missing as missing_net
 from demo.processes import Process, wait_until
-from tests.rigs import kube_namespace, kube_net
-from tests.rigs.kube_net import ClusterNet, shared_net
-from tests.rigs.kubernetes import missing as missing_plane
+from tests.rigs.kube_shared import shared_net
 from tools.kubernetes.programs import PROGRAMS, lacking
 
 NAME = "real-1"
@@ -84,7 +85,7 @@ def missing() -> str:
     """Say why there is no real node here; empty where there is one."""
     absent = [name for name in _TOOLS if not shutil.which(name)]
     told = f"there is no {' and no '.join(absent)}: apt-get install runc util-linux" if absent else ""
-    return missing_plane() or kube_net.missing() or lacking(*_PARTS) or told
+    return missing_net() or lacking(*_PARTS) or told
 
 
 class Node:
@@ -137,7 +138,7 @@ class Node:
 
         :param fault: ``errors=0.3``, ``unready`` or ``crash``
         """
-        made = kube_namespace.deployment(name, replicas, color=color)
+        made = namespace.deployment(name, replicas, color=color)
         pod = made["spec"]["template"]["spec"]
         values = {"RELEASE_COLOR": color, "RELEASE_VERSION": version, "FAULT": fault}
         probe = {"httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 1}

@@ -7,8 +7,8 @@ from typing import Any
 
 from bluegreen.core.colors import Color
 from bluegreen.deployers.kube_marks import VERSION_LABEL
-from tests.rigs import kube_pods
-from tests.rigs.kube_namespace import Namespace, deployment
+from demo.kubernetes import pods
+from demo.kubernetes.namespace import Namespace, deployment
 
 KINDS = {"worker": "Deployment", "cron": "CronJob"}
 VERSIONS = {Color.BLUE: "1.0", Color.GREEN: "2.0"}
@@ -62,7 +62,7 @@ class KubeRoles:
         for pod in self.namespace.list("Pod", f"app=shop-worker-{color}"):
             name = pod["metadata"]["name"]
             if sticks:
-                annotations = {kube_pods.ENDS_AFTER: "1h"}
+                annotations = {pods.ENDS_AFTER: "1h"}
                 self.namespace.patch("Pod", name, {"metadata": {"annotations": annotations}})
             else:
                 self.namespace.kubectl("delete", "pod", name, "--grace-period=0", "--force")
@@ -92,7 +92,7 @@ def _worker(color: Color) -> dict[str, Any]:
 
 def _cron(color: Color) -> dict[str, Any]:
     pod = {"restartPolicy": "Never", "containers": [{"name": "app", "image": "shop:1"}]}
-    metadata = {"labels": {VERSION_LABEL: VERSIONS[color]}, "annotations": {kube_pods.AFTER: "4s"}}
+    metadata = {"labels": {VERSION_LABEL: VERSIONS[color]}, "annotations": {pods.AFTER: "4s"}}
     template = {"metadata": metadata, "spec": pod}
     spec = {"schedule": "0 3 * * *", "suspend": True, "jobTemplate": {"spec": {"template": template}}}
     return {"kind": "CronJob", "metadata": {"name": f"shop-cron-{color}"}, "spec": spec}

@@ -23,12 +23,15 @@ from bluegreen.core.colors import Color
 from bluegreen.core.ports import Credentials
 from bluegreen.routers.kube_nodes import KubeRouter
 from bluegreen.routers.registry import make_router
+from demo.kubernetes import net, pods, traefik
+from demo.kubernetes.namespace import APPLY, Account, Namespace, deployment, service
+from demo.kubernetes.roles import shipped
 from demo.load import Load
 from demo.processes import LOOPBACK, wait_until
-from tests.rigs import kube_gateway, kube_istio, kube_net, kube_pods, kubernetes
-from tests.rigs.kube_namespace import APPLY, Account, Namespace, deployment, service
+from demo.traffic import Answer
+from tests.rigs import kube_istio
+from tests.rigs.kube_shared import shared, shared_gateway, shared_net
 from tests.rigs.rig import Hook, hooked, killed_at, raced
-from tests.rigs.traffic import Answer
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "shop"
@@ -107,7 +110,7 @@ class KubeRig:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
-        self.plane = kubernetes.shared()
+        self.plane = shared()
         self.workdir = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bg-")))
         self.prepare()
         self.nodes: list[Namespace] = [self._stack.enter_context(self.plane.namespace()) for _ in range(2)]
@@ -129,12 +132,9 @@ class KubeRig:
 
     def grant(self, node: Namespace, *, writing: bool = True) -> None:
         """Give our account the Role that is shipped, or the same without any write."""
-        for found in yaml.safe_load_all((ROOT / "include/kubernetes" / self.manifest).read_text()):
-            found["metadata"]["namespace"] = node.name
+        for found in shipped(node, ACCOUNT, self.manifest):
             for rule in found.get("rules", ()):
                 rule["verbs"] = [verb for verb in rule["verbs"] if writing or verb != "patch"]
-            for subject in found.get("subjects", ()):
-                subject |= {"name": ACCOUNT, "namespace": node.name}
             node.apply(found)
         wait_until(lambda: self.may_write(node) == writing, 10, "the API server to take the Role")
 
@@ -296,7 +296,7 @@ def pods_of(color: Color, count: int) -> dict[str, Any]:
     found["spec"]["selector"]["matchLabels"] = labels
     found["spec"]["template"]["metadata"]["labels"] = labels
     # As an application should that is asked to end: it answers until every node knows, and closes its connections.
-    found["spec"]["template"]["metadata"]["annotations"] = {kube_pods.ENDS_AFTER: "3s"}
+    found["spec"]["template"]["metadata"]["annotations"] = {pods.ENDS_AFTER: "3s"}
     return found
 
 
@@ -309,13 +309,13 @@ class KubeServiceRig(KubeRig):
     steps, back_steps = 12, 8  # of the canary: mark, scale, put in force; of the way back: the selector, then sizes
 
     def no_traffic(self) -> str:
-        return kube_net.missing()
+        return net.missing()
 
     def request(self, node: Namespace) -> Answer:
-        return kube_net.shared_net().request(node, SERVICE)
+        return shared_net().request(node, SERVICE)
 
     def address(self, node: Namespace) -> tuple[str, int]:
-        return kube_net.shared_net().address(node, SERVICE)
+        return shared_net().address(node, SERVICE)
 
     def loads(self, **words: Any) -> list[Load]:
         """Clients that keep their connections, which stay on their pods, and such as make a new one each time."""
@@ -324,7 +324,7 @@ class KubeServiceRig(KubeRig):
 
     def prepare(self) -> None:
         if "traffic" in self.can:
-            kube_net.shared_net()
+            shared_net()
 
     def objects(self, node: Namespace) -> list[dict[str, Any]]:
         return [
@@ -419,7 +419,7 @@ class GatewayRig(KubeRig):
         return "gateway.networking.k8s.io"
 
     def no_traffic(self) -> str:
-        return kube_gateway.missing()
+        return traefik.missing()
 
     def request(self, node: Namespace) -> Answer:
         return self.gateway.request(node)
@@ -428,8 +428,8 @@ class GatewayRig(KubeRig):
         return LOOPBACK, self.gateway.port
 
     @property
-    def gateway(self) -> kube_gateway.Gateway:
-        return kube_gateway.shared_gateway()
+    def gateway(self) -> traefik.Gateway:
+        return shared_gateway()
 
     def prepare(self) -> None:
         self.gateway.plane.install("gateway-api")

@@ -14,9 +14,9 @@ from bluegreen.routers.nodes import NodesRouter
 from demo.haproxy import StaticBackends
 from demo.load import Load
 from demo.processes import free_ports, wait_until
+from demo.traffic import fresh_request
 from tests.rigs.far_hosts import FarHosts
 from tests.rigs.rig import Hook, hooked, killed_at, raced
-from tests.rigs.traffic import fresh_request
 
 SERVICE = "shop"
 

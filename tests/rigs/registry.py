@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.rigs import kube_gateway, kubernetes, nginx
+from demo.kubernetes import plane, traefik
+from tests.rigs import nginx
 from tests.rigs.haproxy import DEBIAN, HAProxyRig
 from tests.rigs.kube_routers import GatewayRig, IstioRig, KubeServiceRig
 from tests.rigs.memory import MemoryRig
@@ -41,5 +42,5 @@ def missing(variant: str) -> str:
     if build.startswith("debian") and not Path(path).exists():
         return f"there is no {path}: apt-get install {program}"
     if program in ("kube_service", "istio", "gateway_api"):
-        return kube_gateway.missing() if program == "gateway_api" else kubernetes.missing()
+        return traefik.missing() if program == "gateway_api" else plane.missing()
     return missing_sshd() if variant.endswith("-ssh") else ""

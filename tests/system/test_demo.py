@@ -21,8 +21,8 @@ PORT = 28080
 REPORT = ROOT / "build" / "demo-report.json"
 
 
-def demo(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "demo.main", "--port", str(PORT), *arguments]
+def demo(*arguments: str, port: int = PORT) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "demo.main", "--port", str(port), *arguments]
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}"}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rigs import kubernetes
+from demo.kubernetes import plane
 from tools.kubernetes import __main__ as command
 from tools.kubernetes import build as building
 from tools.kubernetes.programs import PARTS, PROGRAMS, find_go, lacking
@@ -36,7 +36,7 @@ def go():
 
 def test_what_is_not_built_is_named_with_what_to_do():
     assert lacking("etcd", "kwok") == "not built: etcd, kwok; `make kubernetes` builds them where Go is"
-    assert "kube-apiserver" in kubernetes.missing()
+    assert "kube-apiserver" in plane.missing()
 
 
 def test_a_program_is_built_once_and_linked_under_its_own_name(go, cache):

@@ -81,7 +81,8 @@ def verdict(
     judgements = [serving.judge(color), *(counting or CountRules(rules)).judgements(series, color, sources)]
     judgements += polled.judgements() if polled else [_unasked(rule) for rule in asked(rules)]
     gaps = [*series.gaps, *(f"{name}: {gap}" for name, of in (sources or {}).items() for gap in of.series.gaps)]
-    return together(judgements, ended=ended, numbers={"colors": series.totals(), "gaps": gaps})
+    others = {name: of.series.totals() for name, of in (sources or {}).items()}
+    return together(judgements, ended=ended, numbers={"colors": series.totals(), "sources": others, "gaps": gaps})
 
 
 def together(judgements: Sequence[Judgement], *, ended: bool, numbers: dict[str, object]) -> Verdict:

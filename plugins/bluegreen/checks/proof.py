@@ -128,6 +128,7 @@ class Tally:
 @dataclass(frozen=True)
 class _Found:
     proof: NodeProof
+    seen: str
     problem: str = ""
 
 
@@ -187,14 +188,14 @@ class _Probe:
         answers, failures = _sum(s.answers for s in samples), _sum(s.failures for s in samples)
         proof = NodeProof(self.node, dict(answers), dict(failures))
         failed = ", ".join(filter(None, (sample.failed() for sample in samples)))
+        seen = " and then ".join(_spelled(sample.answers) for sample in samples)
         if failed:
-            return _Found(proof, f"{self.node}: {failed}, of {proof.total} requests")
+            return _Found(proof, seen, f"{self.node}: {failed}, of {proof.total} requests")
         # The last sample alone: the first one was the reason to take it.
         alpha = FIRST_ALPHA if len(samples) == 1 else SECOND_ALPHA
         if holds(self.split, samples[-1].answers, alpha):
-            return _Found(proof)
-        seen = " and then ".join(_spelled(sample.answers) for sample in samples)
-        return _Found(proof, f"{self.node}: wanted blue/green {self.split}, found {seen}")
+            return _Found(proof, seen)
+        return _Found(proof, seen, f"{self.node}: wanted blue/green {self.split}, found {seen}")
 
 
 def color_of(answer: Answer, header: str, asker: Asker) -> Color | tuple[str, str]:
@@ -284,7 +285,7 @@ def _address(entry: Entry, node: str) -> Address:
 def _proof(entry: Entry, split: Split, found: list[_Found]) -> Proof:
     problems = [one.problem for one in found if one.problem]
     where = f"{shown(entry.url)}: "
-    reason = "; ".join(problems) or ", ".join(f"{f.proof.node} {_spelled(f.proof.answers)}" for f in found)
+    reason = "; ".join(problems) or ", ".join(f"{f.proof.node} {f.seen}" for f in found)
     return Proof(str(split), not problems, where + reason, tuple(one.proof for one in found))
 
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bluegreen.catalog.evidence import ROUTER, of_source
 from bluegreen.catalog.models import Service
 from bluegreen.cli.exits import OK, WRONG, code_of, complain
 from bluegreen.cli.render import paragraph
 from bluegreen.cli.session import ports_of, who
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import CatalogError
-from bluegreen.core.ports import Counts, Finding
+from bluegreen.core.ports import Finding
 from bluegreen.release.ports import Ports
 
 Answer = Sequence[Finding] | Exception
@@ -36,19 +35,12 @@ def findings(service: Service) -> list[Finding]:
 
 def _without_counts(ports: Ports) -> list[Finding]:
     """Say which rules are held against counts that the router does not have."""
-    if isinstance(ports.router, Counts):
-        return []
-    kind, mend = ports.service.router.type, "give sources an entry that counts requests by color, and rules its name"
-    return [
-        Finding(
-            "no-counts",
-            "error",
-            f"release.rules: {rule.says}",
-            f"{kind} counts no requests: every watch would end without evidence, and ask a human",
-            mend,
-        )
-        for rule in of_source(ports.service.release.rules, ROUTER)
-    ]
+    # Not at the top: `bluegreen schema` and `--help` need no HTTP client.
+    from bluegreen.release.evidence import NAME_A_SOURCE, uncounted  # noqa: PLC0415
+
+    fact = f"{ports.service.router.type} counts no requests: no release begins"
+    rules = [f"release.rules: {rule.says}" for rule in uncounted(ports)]
+    return [Finding("no-counts", "error", rule, fact, NAME_A_SOURCE) for rule in rules]
 
 
 def _without_a_number(ports: Ports, live: Color | None) -> list[Finding]:

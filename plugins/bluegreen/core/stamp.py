@@ -13,6 +13,7 @@ CLOCK_SKEW = timedelta(seconds=10)
 """How far the clocks of writer and guard may differ before a lease counts as out."""
 
 NONE = "-"
+LONGEST_WHY = 200
 """An absent value in the flat form: routers store words, and an empty word is easily lost."""
 
 
@@ -120,7 +121,7 @@ class Stamp:
             "lease": _stamp_time(self.lease),
             "clients_follow_until": _stamp_time(self.clients_follow_until),
             "at": _stamp_time(self.at),
-            "why": " ".join(self.why.split())[:200] or NONE,
+            "why": _short(" ".join(self.why.split())) or NONE,
         }
 
     @classmethod
@@ -154,6 +155,11 @@ class Stamp:
 def now_utc() -> datetime:
     """Return the present as aware UTC, to the microsecond, as stamps are: two writers at once must differ in it."""
     return datetime.now(UTC)
+
+
+def _short(why: str) -> str:
+    """Cut a reason so that it shows; in ASCII, as some routers' stores want it."""
+    return why if len(why) <= LONGEST_WHY else why[: LONGEST_WHY - 3] + "..."
 
 
 def _stamp_time(moment: datetime | None) -> str:

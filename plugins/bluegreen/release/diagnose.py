@@ -110,7 +110,7 @@ def _node(node: NodeReading) -> str:
         return f"unreachable: {_line(node.error)}"
     up = ", ".join(f"{color} {health.ready}/{health.total} up" for color, health in (node.health or {}).items())
     phase = f"{node.stamp.phase} at epoch {node.epoch}" if node.stamp else "no stamp"
-    force = "file and run time agree" if node.settled else f"file and run time DIFFER: {_line(node.detail)}"
+    force = "in force" if node.settled else f"NOT in force: {_line(node.detail)}"
     return f"blue/green {node.split}, {phase}, {up or 'servers unknown'}, {force}"
 
 

@@ -18,7 +18,7 @@ from bluegreen.analysis.series import Series, Stream
 from bluegreen.analysis.serving import Serving, Sight, told_by
 from bluegreen.analysis.tracked import Before, Tracked, try_sources
 from bluegreen.analysis.verdict import CountRules, verdict
-from bluegreen.catalog.evidence import asked, of_source
+from bluegreen.catalog.evidence import ROUTER, CountRule, asked, of_source
 from bluegreen.checks.fresh import Asker, asking
 from bluegreen.checks.health import first_well
 from bluegreen.core.colors import Color
@@ -169,6 +169,31 @@ def tried_rules(ports: Ports, color: Color) -> list[Tried]:
     """Ask each rule that asks somebody, and each source that counts, once, now, for a color."""
     told = try_once(ports.source, asked(ports.service.release.rules), color) if ports.source else []
     return [*told, *try_sources({name: ports.counting[name] for name, _ in _sources(ports)}, color, ports.now())]
+
+
+NAME_A_SOURCE = "give sources an entry that counts requests by color, and these rules its name: docs/evidence.md"
+
+
+def uncounted(ports: Ports) -> list[CountRule]:
+    """Return the rules that want counts which the router does not have; such as take no data for good are none."""
+    if isinstance(ports.router, Counts):
+        return []
+    # One that counts error lines only takes the requests from the router.
+    half = [section.name for section in ports.service.sources if getattr(section, "requests", "") is None]
+    rules = [rule for name in (ROUTER, *half) for rule in of_source(ports.service.release.rules, name)]
+    return [rule for rule in rules if rule.no_data != "ignore"]
+
+
+def refuse_uncounted(ports: Ports) -> None:
+    """
+    Refuse a release whose watch would never have a number: it would hold to its end, and then put everything back.
+
+    :raises ReleaseRefused: names the rules
+    """
+    if rules := uncounted(ports):
+        kind, says = ports.service.router.type, ", ".join(rule.says for rule in rules)
+        fact = f"{kind} counts no requests, and nobody else counts them for {says}"
+        raise ReleaseRefused(fact, service=ports.name, part="release.rules", next_step=NAME_A_SOURCE)
 
 
 def refuse_bad_queries(ports: Ports, color: Color) -> None:

@@ -18,7 +18,7 @@ from bluegreen.core.ports import CatchesUp, Foresees
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.answer import who
-from bluegreen.release.evidence import refuse_bad_queries
+from bluegreen.release.evidence import refuse_bad_queries, refuse_uncounted
 from bluegreen.release.notify import Of, tell
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
@@ -190,6 +190,7 @@ def _foresee(ports: Ports, service: Service, request: Request, live: Color) -> N
         for step in service.release.canary:
             ports.router.foresee(Split.giving(live.other, step.share))
     if "watch" not in request.skip:
+        refuse_uncounted(ports)
         refuse_bad_queries(ports, live)
 
 

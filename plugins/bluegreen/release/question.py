@@ -144,8 +144,11 @@ def _watched(plan: Plan, found: Mapping[str, Any] | None, share: int) -> Iterato
         return
     yield f"- its watch: **{_plain(found.get('says'))}**"
     numbers = (found.get("verdict") or {}).get("numbers") or {}
-    for color, seen in (numbers.get("colors") or {}).items():
-        yield f"    - {_plain(color)}: {int(seen['requests'])} requests, {int(seen['errors'])} failed"
+    for by, colors in {"": numbers.get("colors") or {}, **(numbers.get("sources") or {})}.items():
+        for color, seen in colors.items():
+            counted = f", by {word(by)}" if by else ""
+            if by or seen["requests"] or not numbers.get("sources"):
+                yield f"    - {_plain(color)}: {int(seen['requests'])} requests, {int(seen['errors'])} failed{counted}"
     for rule in numbers.get("rules") or [{"state": found.get("says"), "text": found.get("reason")}]:
         yield f"    - {_plain(rule.get('state'))}: {word(rule.get('text'))}"
 

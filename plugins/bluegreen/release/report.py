@@ -279,6 +279,7 @@ def _watch(task: str, end: Json) -> Json:
         "reason": end.get("reason"),
         "verdict_at": end.get("verdict_at"),
         "colors": numbers.get("colors"),
+        "sources": numbers.get("sources") or {},
         "rules": numbers.get("rules", []),
         "gaps": numbers.get("gaps", []),
         "evidence": numbers.get("evidence"),

@@ -156,7 +156,12 @@ def _requests(told: Json) -> Iterator[str]:
     yield ""
     seen = told["requests"]
     if not seen:
-        yield "Not known: the router counted nothing, or the run did not come to a plan."
+        others = any(_counted(totals) for watch in told["watches"] for totals in watch.get("sources", {}).values())
+        yield (
+            "The router counts none; what others counted stands with the watches."
+            if others
+            else "Not known: the router counted nothing, or the run did not come to a plan."
+        )
         yield ""
         return
     unsure = f" **Not sure:** without {', '.join(seen['nodes_unsure'])}." if seen["nodes_unsure"] else ""
@@ -184,11 +189,21 @@ def _watches(told: Json) -> Iterator[str]:
     yield ""
     rows = []
     for watch in told["watches"]:
-        seen = ", ".join(f"{c} {n['requests']} ({n['errors']} failed)" for c, n in (watch["colors"] or {}).items())
+        seen = "; ".join(f"{name}: {_spelled(totals)}" for name, totals in watch.get("sources", {}).items())
+        if not seen or _counted(watch["colors"] or {}):  # a router that counts nothing says nothing beside one who does
+            seen = "; ".join(filter(None, (_spelled(watch["colors"] or {}), seen)))
         rows.append((watch["step"], watch["says"], _time(watch["verdict_at"]), seen or "-", watch["reason"]))
     yield from _table(("watch", "verdict", "at (UTC)", "requests seen", "why"), rows)
     gaps = [f"* no evidence: {watch['step']}: {_plain(gap)}" for watch in told["watches"] for gap in watch["gaps"]]
     yield from [*gaps, ""] if gaps else ()
+
+
+def _counted(totals: Json) -> bool:
+    return any(each["requests"] for each in totals.values())
+
+
+def _spelled(totals: Json) -> str:
+    return ", ".join(f"{color} {each['requests']} ({each['errors']} failed)" for color, each in totals.items())
 
 
 def _people(told: Json) -> Iterator[str]:

@@ -97,12 +97,12 @@ def changed_by_hand(facts: Facts) -> Iterator[Cause]:
 
 
 def file_not_in_force(facts: Facts) -> Iterator[Cause]:
-    """A node's file says one thing, and it routes by another."""
+    """A node's file or object says one thing, and it routes by another."""
     for node in facts.reading.reachable if facts.reading else ():
         if not node.settled and DISK.search(node.detail):
             yield Cause("node-disk", f"node {node.node}: {node.detail}", _disk_command(facts, node.node))
         elif not node.settled:
-            says = f"node {node.node}: file and run time differ: {node.detail or 'the write is not in force'}"
+            says = f"node {node.node}: what is written is not in force: {node.detail or 'it does not say why'}"
             yield Cause("file-not-in-force", says, _bring_up(facts))
 
 

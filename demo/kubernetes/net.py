@@ -1,6 +1,7 @@
 """
-A network for a control plane's pods, in a namespace of its own: each pod of kwok answers HTTP on its own address, and
-kube-proxy makes Services' cluster addresses real.
+A network for a control plane's pods, in a namespace of its own.
+
+Each pod of kwok answers HTTP on its own address, and kube-proxy makes Services' cluster addresses real.
 
     with control_plane() as plane, cluster_net(plane) as net:
         net.request(shop, "shop")   # through the cluster address, as real kernel rules send it
@@ -16,34 +17,34 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from itertools import count
 from pathlib import Path
 
 import yaml
 
+from demo.kubernetes.namespace import Namespace
+from demo.kubernetes.plane import NODES, ControlPlane
+from demo.kubernetes.plane import missing as missing_plane
+from demo.kubernetes.wire import Wire
 from demo.processes import LOOPBACK, Process, wait_until
-from tests.rigs.kube_namespace import Namespace
-from tests.rigs.kubernetes import NODES, ControlPlane, shared
-from tests.rigs.traffic import Answer, fresh_request
-from tests.rigs.wire import Wire
+from demo.traffic import Answer, fresh_request
 from tools.kubernetes.programs import PROGRAMS, lacking
 
 ROOT = Path(__file__).resolve().parents[2]
-POD_PORT = 8080
+POD_PORT, COUNTS_PORT = 8080, 8081
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _numbers = count()
 
 
 def missing() -> str:
     """Say why no network can be made here; empty where one can."""
-    if reason := lacking("kube-proxy"):
+    if reason := missing_plane() or lacking("kube-proxy"):
         return reason
     if os.geteuid() != 0:
-        return "a network namespace is root's to make"
+        return "a network namespace is root's to make: run it as root"
     absent = [name for name in ("ip", "nft") if not shutil.which(name)]
     return f"there is no {' and no '.join(absent)}: apt-get install iproute2 nftables" if absent else ""
 
@@ -53,10 +54,12 @@ class ClusterNet:
     The namespace, its processes and requests into it.
 
     This machine's side reaches the pods and the Services of the plane by a route; nothing else does.
+
+    :param failing: version -> share of its answers to ``/checkout`` that are a 500
     """
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self.plane = plane
+    def __init__(self, plane: ControlPlane, failing: Mapping[str, float] | None = None) -> None:
+        self.plane, self._failing = plane, failing or {}
         self.name = f"bg{os.getpid()}-{next(_numbers)}"
         self._stack = ExitStack()
 
@@ -67,7 +70,9 @@ class ClusterNet:
             listening = listen_in(self.name, self.plane.port)
             # The parts in there find the API server where their kubeconfig says: on their own loopback.
             stack.enter_context(Wire((LOOPBACK, self.plane.port), listening))
-            self.pods = self._run(stack, "pod-server", sys.executable, "-m", "tests.rigs.pod_server", *self._pods())
+            self.pods = self._run(
+                stack, "pod-server", sys.executable, "-m", "demo.kubernetes.pod_server", *self._pods()
+            )
             self.proxy = self._run(stack, "kube-proxy", PROGRAMS["kube-proxy"].find(), self._proxy())
             wait_until(self._settled, 60, f"kube-proxy and the pods, see {self.plane.folder}", interval_s=0.1)
             self._stack = stack.pop_all()
@@ -75,6 +80,11 @@ class ClusterNet:
     def stop(self) -> None:
         """End its processes, then the namespace and the route with it."""
         self._stack.close()
+
+    @property
+    def counts(self) -> str:
+        """Where is told what the pods have answered: see ``counts.py``."""
+        return f"http://{self.plane.net}.255.2:{COUNTS_PORT}/"
 
     def address(self, namespace: Namespace, service: str) -> tuple[str, int]:
         """Return a Service's cluster address and port."""
@@ -115,7 +125,8 @@ class ClusterNet:
         return process
 
     def _pods(self) -> list[str]:
-        return [str(self.plane.folder / "parts.kubeconfig"), str(POD_PORT)]
+        words = [str(self.plane.folder / "parts.kubeconfig"), f"--port={POD_PORT}", f"--counts-port={COUNTS_PORT}"]
+        return [*words, *(f"--failing={version}={share}" for version, share in self._failing.items())]
 
     def _proxy(self) -> str:
         told = {
@@ -137,7 +148,7 @@ class ClusterNet:
 
     def _settled(self) -> bool:
         for process in (self.proxy, self.pods):
-            assert process.alive, f"ended: {process.tail()}"
+            process.need_alive()
         rules = subprocess.run(
             ["ip", "netns", "exec", self.name, "nft", "list", "table", "ip", "kube-proxy"],
             capture_output=True,
@@ -148,24 +159,14 @@ class ClusterNet:
 
 
 @contextmanager
-def cluster_net(plane: ControlPlane) -> Iterator[ClusterNet]:
-    """Make a plane's pods and Services reachable; all is undone at the end."""
-    net = ClusterNet(plane)
+def cluster_net(plane: ControlPlane, failing: Mapping[str, float] | None = None) -> Iterator[ClusterNet]:
+    """Make a plane's pods and Services reachable, see there; all is undone at the end."""
+    net = ClusterNet(plane, failing)
     net.start()
     try:
         yield net
     finally:
         net.stop()
-
-
-@cache
-def shared_net() -> ClusterNet:
-    """Return the network of this process's control plane; it ends with the process, before the plane does."""
-    plane = shared()
-    net = ClusterNet(plane)
-    net.start()
-    plane.before_stop.append(net.stop)
-    return net
 
 
 def ip(*words: str) -> str:

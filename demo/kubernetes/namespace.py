@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import yaml
 
+from demo.kubernetes import pods
 from demo.processes import wait_until
-from tests.rigs import kube_pods
 
 if TYPE_CHECKING:
-    from tests.rigs.kubernetes import ControlPlane
+    from demo.kubernetes.plane import ControlPlane
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -85,19 +85,19 @@ class Namespace:
 
     def turn(self, state: str, selector: str = "", count: int = 0) -> list[str]:
         """
-        Let pods that run be in a state of ``kube_pods.STATES`` from now on, wait until they show it, and return their names.
+        Let pods that run be in a state of ``pods.STATES`` from now on, wait until they show it, and return their names.
 
         :param count: how many of those that match; all by default
         """
         names = [pod["metadata"]["name"] for pod in self.list("Pod", selector) if _runs(pod)][: count or None]
         for name in names:
-            self.patch("Pod", name, {"metadata": {"annotations": {kube_pods.STATE: state}}})
+            self.patch("Pod", name, {"metadata": {"annotations": {pods.STATE: state}}})
         wait_until(lambda: self._show(state, names), 20, f"{names} to be {state}")
         return names
 
     def ready(self, selector: str = "") -> int:
         """Return how many pods are ready."""
-        return sum(kube_pods.shown(pod) == "ready" for pod in self.list("Pod", selector) if _runs(pod))
+        return sum(pods.shown(pod) == "ready" for pod in self.list("Pod", selector) if _runs(pod))
 
     def wait_ready(self, deployment: str, count: int, timeout_s: float = 60) -> None:
         """Wait until so many pods of a Deployment are ready, and its status says so."""
@@ -131,8 +131,8 @@ class Namespace:
         return any(each["metadata"]["name"] == "default" for each in self.list("ServiceAccount"))
 
     def _show(self, state: str, names: Sequence[str]) -> bool:
-        pods = {pod["metadata"]["name"]: pod for pod in self.list("Pod")}
-        return all(name in pods and kube_pods.shown(pods[name]) == state for name in names)
+        found = {pod["metadata"]["name"]: pod for pod in self.list("Pod")}
+        return all(name in found and pods.shown(found[name]) == state for name in names)
 
 
 class Account:
@@ -143,11 +143,11 @@ class Account:
 
     def token(self, *, lived_s: int = 0) -> str:
         """
-        Return a token of the API server's; it is good for an hour.
+        Return a token of the API server's; it is good for a day.
 
         :param lived_s: signed anew with the API server's own key so that it ended so many seconds ago, when above 0
         """
-        asked = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {"expirationSeconds": 3600}}
+        asked = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {"expirationSeconds": 86400}}
         path = self.namespace.path("ServiceAccount", self.name, "token")
         token: str = self.namespace.plane.ask("POST", path, asked)["status"]["token"]
         if not lived_s:
@@ -179,11 +179,11 @@ def deployment(name: str, replicas: int = 2, *, state: str = "", **labels: str) 
     """
     Return a Deployment of one container.
 
-    :param state: of its pods, a name of ``kube_pods.STATES``
+    :param state: of its pods, a name of ``pods.STATES``
     :param labels: of its pods, beside ``app``: its name
     """
     found = {"app": name, **labels}
-    annotations = {kube_pods.STATE: state} if state else {}
+    annotations = {pods.STATE: state} if state else {}
     container = {"name": "app", "image": "shop:1", "ports": [{"containerPort": 8080}]}
     template = {"metadata": {"labels": found, "annotations": annotations}, "spec": {"containers": [container]}}
     spec = {"replicas": replicas, "selector": {"matchLabels": found}, "template": template}

@@ -12,7 +12,6 @@ One serves all tests of a process; each test has a namespace of its own. A test 
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import secrets
@@ -22,7 +21,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +30,14 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from demo.kubernetes import pods
+from demo.kubernetes.namespace import Namespace
+from demo.kubernetes.wire import Wire
 from demo.processes import LOOPBACK, Process, free_port, free_ports, wait_until
-from tests.rigs import kube_pods
-from tests.rigs.kube_namespace import Namespace
-from tests.rigs.wire import Wire
 from tools.kubernetes.programs import DEFINITIONS, PROGRAMS, lacking
 
 PARTS = ("kube-apiserver", "etcd", "kwok", "kube-controller-manager", "kube-scheduler")
 _PREFIX = "bg-kube-"
-_shared: list[ControlPlane] = []
 NODES = ("kwok-1", "kwok-2")
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -48,6 +45,10 @@ _AUDIT = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "None", "userGroups": ["rig:parts"]}, {"level": "Metadata"}],
 }
+
+
+class PlaneError(RuntimeError):
+    """A part refuses what it was asked, or cannot be started; the text has its own words."""
 
 
 def missing() -> str:
@@ -65,10 +66,17 @@ class ControlPlane:
     The parts, their files and what a test asks of them.
 
     ``kubeconfig`` is the administrator's, ``url`` the API server's address.
+
+    :param folder: where its files are, made anew; their logs stay. One that ends with the plane if not given
     """
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    def __init__(self, folder: Path | None = None) -> None:
+        self._kept = folder is not None
+        if folder:
+            sweep(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700, parents=True)
+        self.folder = folder or Path(tempfile.mkdtemp(prefix=_PREFIX))
         self.token = secrets.token_hex(16)
         self.parts_token = secrets.token_hex(16)
         self.port, self._etcd_port, self._peer_port = free_ports(3)
@@ -88,7 +96,7 @@ class ControlPlane:
 
     def start(self) -> None:
         """Start all parts and wait until a pod could run."""
-        _sweep()
+        sweep()
         (self.folder / "owner").write_text(str(os.getpid()))
         self._write_files()
         self._run("etcd", *self._etcd())
@@ -109,7 +117,11 @@ class ControlPlane:
         # Nobody needs what they would still write, and an orderly end takes seconds.
         for process in reversed(self.processes.values()):
             process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self.folder.iterdir() if self._kept else ():
+            if path.suffix != ".log":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not self._kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_api(self) -> None:
         """Start the API server, also after ``processes["kube-apiserver"].kill()``, and wait until it is ready."""
@@ -130,7 +142,7 @@ class ControlPlane:
             timeout=30,
         )
         if not answer.ok:
-            raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+            raise PlaneError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json()
 
     def kubectl(self, *words: str, told: str | None = None) -> str:
@@ -142,17 +154,23 @@ class ControlPlane:
         if name in self._installed:
             return
         folder = DEFINITIONS[name].find()
-        assert folder, lacking(name)
+        if folder is None:
+            raise PlaneError(lacking(name))
         self.kubectl("apply", "--server-side", "-f", str(folder))
         self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
         self._installed.add(name)
 
+    def make_namespace(self, name: str) -> Namespace:
+        """Make a namespace that stays."""
+        made = Namespace(self, name)
+        self.ask("POST", "api/v1/namespaces", {"metadata": {"name": name}})
+        wait_until(made.is_usable, 30, "the namespace's default service account")
+        return made
+
     @contextmanager
     def namespace(self, name: str = "") -> Iterator[Namespace]:
         """Make a namespace; it is deleted at the end, which nobody waits for."""
-        made = Namespace(self, name or f"t-{secrets.token_hex(4)}")
-        self.ask("POST", "api/v1/namespaces", {"metadata": {"name": made.name}})
-        wait_until(made.is_usable, 30, "the namespace's default service account")
+        made = self.make_namespace(name or f"t-{secrets.token_hex(4)}")
         try:
             yield made
         finally:
@@ -210,7 +228,8 @@ class ControlPlane:
 
     def _run(self, name: str, *words: str) -> None:
         program = PROGRAMS[name].find()
-        assert program, missing()
+        if program is None:
+            raise PlaneError(missing())
         self.processes[name] = Process([program, *words], self.folder / f"{name}.log").start()
 
     def _write_files(self) -> None:
@@ -222,9 +241,9 @@ class ControlPlane:
         self.kubeconfig.write_text(yaml.safe_dump(self.config()))
         (self.folder / "parts.kubeconfig").write_text(yaml.safe_dump(self.config(self.parts_token)))
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
-        (self.folder / "pod.log").write_text(kube_pods.log())
+        (self.folder / "pod.log").write_text(pods.log())
         (self.folder / "exec").mkdir()
-        stages = kube_pods.config(str(self.folder / "pod.log"), str(self.folder / "exec"))
+        stages = pods.config(str(self.folder / "pod.log"), str(self.folder / "exec"))
         (self.folder / "kwok.yaml").write_text(yaml.safe_dump_all(stages))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         form = serialization.PrivateFormat.TraditionalOpenSSL
@@ -284,8 +303,7 @@ class ControlPlane:
         return [*words, f"--tls-cert-file={self.ca}", f"--tls-private-key-file={self.folder}/apiserver.key"]
 
     def _answers(self) -> bool:
-        server = self.processes["kube-apiserver"]
-        assert server.alive, f"the API server ended: {server.tail()}"
+        self.processes["kube-apiserver"].need_alive()
         try:
             answer = self.session.get(f"{self.url}/readyz", verify=str(self.ca), timeout=5)
         except (requests.RequestException, OSError):
@@ -302,8 +320,8 @@ class ControlPlane:
         rig.delete("Pod", "first")
 
     def _settled(self) -> bool:
-        for name, process in self.processes.items():
-            assert process.alive, f"{name} ended: {process.tail()}"
+        for process in self.processes.values():
+            process.need_alive()
         nodes = self.ask("GET", "api/v1/nodes")["items"]
         ready = [c for node in nodes for c in node["status"].get("conditions", []) if c["type"] == "Ready"]
         tainted = any(node["spec"].get("taints") for node in nodes)
@@ -322,43 +340,24 @@ def run_kubectl(kubeconfig: Path, *words: str, told: str | None = None) -> str:
     command = [program("kubectl") or "kubectl", f"--kubeconfig={kubeconfig}", *words]
     done = subprocess.run(command, input=told, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
-        raise AssertionError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
+        raise PlaneError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
 
 
 @contextmanager
-def control_plane() -> Iterator[ControlPlane]:
-    """Run a control plane; all of it is stopped at the end."""
-    plane = ControlPlane()
+def control_plane(folder: Path | None = None) -> Iterator[ControlPlane]:
+    """Run a control plane, see there; all of it is stopped at the end."""
+    plane = ControlPlane(folder)
     with ExitStack() as stack:
         stack.callback(plane.stop)
         plane.start()
         yield plane
 
 
-@cache
-def shared() -> ControlPlane:
-    """
-    Return the control plane of this process; it is started at the first call.
-
-    ``stop_shared`` ends it: pytest calls that when a session ends (``tests/conftest.py``), others when they end.
-    """
-    plane = ControlPlane()
-    _shared.append(plane)
-    plane.start()
-    return plane
-
-
-@atexit.register
-def stop_shared() -> None:
-    """End the control plane of this process, if it has one, and all that stands on it."""
-    while _shared:
-        _shared.pop().stop()
-
-
-def _sweep() -> None:
-    """End what a process that was killed has left behind."""
-    for owner in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner"):
+def sweep(*folders: Path) -> None:
+    """End what a process that was killed has left behind; ``folders`` are such as were given to a plane."""
+    given = [folder / "owner" for folder in folders if (folder / "owner").exists()]
+    for owner in [*Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner"), *given]:
         if Path(f"/proc/{owner.read_text() or os.getpid()}").exists():
             continue
         for process in psutil.process_iter(["cmdline"]):
