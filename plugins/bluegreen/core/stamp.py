@@ -13,8 +13,9 @@ CLOCK_SKEW = timedelta(seconds=10)
 """How far the clocks of writer and guard may differ before a lease counts as out."""
 
 NONE = "-"
-LONGEST_WHY = 200
 """An absent value in the flat form: routers store words, and an empty word is easily lost."""
+LONGEST_WHY = 200
+"""Characters of a reason that a stamp keeps: it lies in files, annotations and headers of routers."""
 
 
 class Phase(StrEnum):
