@@ -23,6 +23,8 @@ with DAG("own_release__shop", schedule=None, max_active_runs=1, params={"version
         arguments=["--target", "http://shop-{{ ti.xcom_pull('deploy')['color'] }}", "--for", "60s"],
         on_finish_action="delete_succeeded_pod",
     )
-    # Claimed, switched, proven, settled; put back where it is not proven. Without this task no traffic moves.
-    move = KubernetesServiceTrafficOperator(task_id="move", service="shop")
+    # Claimed, switched, proven, settled; put back where it is not proven. Without this task no traffic moves. It names the
+    # color that was deployed to: `idle` would be the other one if somebody moved the traffic meanwhile.
+    color = "{{ ti.xcom_pull('deploy')['color'] }}"
+    move = KubernetesServiceTrafficOperator(task_id="move", service="shop", to=color)
     deploy >> load_test >> move

@@ -80,9 +80,9 @@ def release_tasks(service: Service) -> None:
 
 
 def longest_deploy(service: Service) -> timedelta:
-    """Return how long a deploy or a retire may take."""
+    """Return how long a deploy or a retire may take: an upgrade, its way back, pods that it lacks, and the router's view."""
     deploy = service.deploy
-    return service.release.drain + deploy.timeout + deploy.ready_within + patience(service)
+    return service.release.drain + deploy.timeout + 4 * deploy.ready_within + patience(service)
 
 
 def _lint(service: Service) -> list[Any]:

@@ -15,6 +15,7 @@ from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed, DeployError
 from bluegreen.core.ports import Deployed, RunsInside, TellsCalls
 from bluegreen.deployers.kube_marks import CONFIG, FENCE, FORMER, RELEASE, VERSION_LABEL
+from demo.kubernetes import pods
 from demo.kubernetes.namespace import deployment
 from demo.processes import wait_until
 from tests.rigs import kube_deploy
@@ -302,6 +303,22 @@ def test_what_does_not_come_up_is_given_back_what_it_was(rig):
     rig.namespace.wait_ready("shop-green", 2)
     assert rig.deployer().status(Color.GREEN) == Deployed("1.0", 2, 2)
     assert FORMER not in rig.of(Color.GREEN)["metadata"]["annotations"]
+
+
+def test_a_color_whose_pods_crashed_comes_up_with_a_version_that_does_not(rig):
+    def green(replicas):
+        crashing = {"spec": {"containers": [{"name": "app", "image": "shop:crash"}]}}
+        rig.namespace.patch("Deployment", "shop-green", {"spec": {"replicas": replicas, "template": crashing}})
+
+    green(0)
+    wait_until(lambda: not rig.namespace.list("Pod", "color=green"), 20, "the pods that were well to be gone")
+    green(2)
+    wait_until(lambda: "CrashLoopBackOff" in rig.namespace.kubectl("get", "pods"), 20, "the crash loop")
+    # Longer than it takes until the pods are looked at.
+    slow = {"metadata": {"annotations": {pods.AFTER: "12s"}}}
+    rig.namespace.patch("Deployment", "shop-green", {"spec": {"template": slow}})
+    found = rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    assert (found.version, found.ready, found.total) == ("2.0", 2, 2)
 
 
 def test_what_was_not_there_before_is_scaled_to_0(by_manifests, tmp_path):

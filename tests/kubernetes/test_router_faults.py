@@ -271,6 +271,24 @@ def test_the_way_back_in_a_namespace_that_is_being_deleted(rig: Any) -> None:
             rig.let_go(going)
 
 
+def test_a_canarys_deployment_that_is_deleted_keeps_the_traffic_from_no_way_back(service_rig: Any) -> None:
+    claim(service_rig.router())
+    canary(service_rig.router())
+    node = service_rig.nodes[0]
+    node.delete("Deployment", "shop-green")
+    try:
+        (one, _) = service_rig.router().read().nodes
+        assert (one.split, one.settled) == (TENTH, False)
+        assert "the share cannot be told: there is no deployments/scale/shop-green" in one.detail
+        with pytest.raises(RouterError):
+            switch(service_rig.router())
+        restore(service_rig.router())
+        stands(service_rig, BLUE, service_rig.router().read().stamp.epoch)
+        assert node.get("Service", "shop")["spec"]["selector"]["color"] == "blue"
+    finally:
+        node.apply(*(o for o in service_rig.objects(node) if o["metadata"]["name"] == "shop-green"))
+
+
 # Pods
 
 

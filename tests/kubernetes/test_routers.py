@@ -254,6 +254,7 @@ def test_check_of_a_virtual_service(router_rigs: Any) -> None:
     routes(lambda found: found[0].pop("match"))
     assert codes(rig) == {"route-of-one-color"}
     assert "route testers sends all its requests to green" in fact(rig, "route-of-one-color")
+    claim_refused(rig, "route testers sends all its requests to green, whatever the split is")
     routes(lambda found: found[0].update(match=[{"headers": {"x-tester": {"exact": "yes"}}}]))
     both = found_routes(node)
     routes(lambda found: found.append({**both[1], "name": "api", "route": [dict(one) for one in both[1]["route"]]}))
@@ -305,6 +306,7 @@ def test_check_of_an_http_route(router_rigs: Any) -> None:
     good = node.get("HTTPRoute", SERVICE)["spec"]
     spec(rules=[good["rules"][1], {"backendRefs": [{"name": "shop-green", "port": 80}]}])
     wait_until(lambda: codes(rig) == {"rule-of-one-color"}, 10, "the rule to be found")
+    claim_refused(rig, "sends all its requests to green, whatever the split is")
     spec(rules=[{"backendRefs": [{"name": "shop-blue", "port": 80}, {"name": "nobody", "port": 80}]}])
     wait_until(lambda: "no-split" in codes(rig), 10, "no split")
     assert "no rule has both colors" in fact(rig, "no-split")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient, Configuration
 
 PREFIX = "extra__kubernetes__"
+WAYS = ("in_cluster", "kube_config_path", "kube_config")
+"""Fields of a connection, one of which says how."""
 KEPT_ALIVE = (("SO_KEEPALIVE", 1), ("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 6))
 """As the provider has it: a watch through a NAT gateway ends in silence otherwise."""
 
@@ -58,8 +60,10 @@ class Access:
             self._load(config, made)
         except (config.ConfigException, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             # Its text may show a line of the kubeconfig.
-            fact = f"the login cannot be used: {self.says}: {type(error).__name__}"
-            mend = "look at it with `kubectl config view`: cluster, context and user must be there"
+            fact = f"the login cannot be used: {self._way} of {self.says}: {type(error).__name__}"
+            mend = (
+                "there must be a service account in our pod, or a kubeconfig whose cluster, context and user are there"
+            )
             raise ClusterTrouble("refused", fact, mend) from None
         made.retries = False  # deadlines are ours, and a write is never sent twice
         if self._is("disable_verify_ssl"):
@@ -81,7 +85,7 @@ class Access:
         elif found := self._word("kube_config"):
             whole = yaml.safe_load(found) if isinstance(found, str) else found
             config.load_kube_config_from_dict(whole, context, made, persist_config=False)
-        else:
+        else:  # no connection was named
             self._load_own(config, made, context)
 
     def _load_own(self, config: Any, made: Configuration, context: str | None) -> None:
@@ -89,6 +93,10 @@ class Access:
             config.load_incluster_config(client_configuration=made)
         except config.ConfigException:
             config.load_kube_config(None, context, made, persist_config=False)
+
+    @property
+    def _way(self) -> str:
+        return next(filter(self._word, WAYS), "what is there")
 
     def _word(self, name: str) -> Any:
         return self.extra.get(name) or self.extra.get(PREFIX + name) or None
@@ -116,10 +124,14 @@ def access_of(connection: str | None, secrets: Secrets | None) -> Access:
             says, {}, ClusterTrouble("refused", f"no login for {connection}: {missing.fact}", missing.next_step)
         )
     access = Access(says, extra)
-    ways = [name for name in ("in_cluster", "kube_config_path", "kube_config") if access._word(name)]  # noqa: SLF001
+    ways = [name for name in WAYS if access._word(name)]  # noqa: SLF001
     if len(ways) > 1:
         fact = f"{says} has {' and '.join(ways)}, and may have one only"
         return Access(says, {}, ClusterTrouble("refused", fact, "take the others out of its extra"))
+    if not ways:
+        fact = f"{says} has none of in_cluster, kube_config_path and kube_config in its extra"
+        mend = "give it one; without a connection in the service file it is our pod's own account, else KUBECONFIG"
+        return Access(says, {}, ClusterTrouble("refused", fact, mend))
     return access
 
 

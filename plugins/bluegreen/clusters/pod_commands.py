@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from threading import Thread
 from typing import Any
 
 import yaml
@@ -49,6 +51,35 @@ def run_in_pod(  # where, what, how long, and who hears of it
 
 
 def _opened(cluster: Cluster, pod: str, container: str | None, argv: Sequence[str]) -> Any:
+    """
+    Open the stream, in a thread: the client has no other way to give up a server that accepts and is silent.
+
+    :raises TimeoutError: it did
+    """
+    made: Future[Any] = Future()
+
+    def opening() -> None:
+        found, failed = None, None
+        try:
+            found = _stream(cluster, pod, container, argv)
+        except BaseException as error:  # noqa: BLE001 - it is the waiting thread's
+            failed = error
+        if not made.set_running_or_notify_cancel():  # nobody waits any more
+            if found:
+                found.close()
+        elif failed:
+            made.set_exception(failed)
+        else:
+            made.set_result(found)
+
+    Thread(target=opening, daemon=True).start()
+    wait([made], cluster.timeout)
+    if made.cancel():
+        raise TimeoutError(f"no answer within {cluster.timeout:g} s")
+    return made.result()
+
+
+def _stream(cluster: Cluster, pod: str, container: str | None, argv: Sequence[str]) -> Any:
     from kubernetes.client import CoreV1Api  # noqa: PLC0415 - an extra; who is here has it
     from kubernetes.stream import stream  # noqa: PLC0415 - comes with it
 
@@ -56,7 +87,7 @@ def _opened(cluster: Cluster, pod: str, container: str | None, argv: Sequence[st
     core, more = CoreV1Api(cluster.access.client()), {"container": container} if container else {}
     return stream(
         core.connect_get_namespaced_pod_exec, pod, cluster.namespace, command=list(argv), stdin=False, stdout=True,
-        stderr=True, tty=False, _preload_content=False, _request_timeout=cluster.timeout, **more,
+        stderr=True, tty=False, _preload_content=False, **more,
     )  # fmt: skip
 
 

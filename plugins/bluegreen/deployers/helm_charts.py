@@ -178,7 +178,10 @@ class HelmDeployer(KubeColorsDeployer):
 
     def _refuse_odd(self, color: Color, after: str) -> None:
         """Refuse a chart without the color's Deployment, and one that would let a role run on a color without traffic."""
-        objects, name = objects_in(after), self._plan.deployments[color]
+        try:
+            objects, name = objects_in(after), self._plan.deployments[color]
+        except ValueError as error:
+            raise self._refused(color, str(error), "see helm template") from None
         if f"{DEPLOYMENTS.name} {name}" not in objects:
             made = ", ".join(one for one in objects if one.startswith(DEPLOYMENTS.name)) or "no Deployment"
             raise self._refused(color, f"the chart makes no Deployment {name}, but {made}", "see deploy.deployments")
@@ -266,7 +269,11 @@ class HelmDeployer(KubeColorsDeployer):
 
     def _tell_difference(self, helm: Helm, after: str) -> None:
         hide = spellings(self._passwords().values())
-        for line in difference(helm.manifest(), after):
+        try:
+            lines = list(difference(helm.manifest(), after))
+        except ValueError as error:
+            lines = [f"no difference to show: {error}"]
+        for line in lines:
             self._log(masked(without(line, hide)))
 
     def _grown(self, color: Color, version: str, claim: Claim) -> Deployed:
@@ -288,9 +295,11 @@ class HelmDeployer(KubeColorsDeployer):
         except DeployFenced:
             raise
         except DeployError as error:
-            self._claimed(color, claim)
             try:
+                self._claimed(color, claim)
                 said = self._said_back(helm, before, look)
+            except DeployFenced:
+                raise
             except DeployError as more:
                 said = f"it was not taken back: {more.fact}"
             for one in self._history_of(helm):
@@ -311,7 +320,9 @@ class HelmDeployer(KubeColorsDeployer):
 
     def _said_back(self, helm: Helm, before: int, look: Look) -> str:
         if not look.upgraded:
-            return "Helm takes back what fails"
+            if helm.half_way():
+                return "Helm was ended in the middle of it: the next deploy settles what it left"
+            return "Helm took back what failed"
         self._back_to(helm, before)
         return f"it is rolled back to revision {before}" if before else "it is uninstalled: there was nothing before"
 

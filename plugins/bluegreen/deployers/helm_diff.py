@@ -15,8 +15,16 @@ MOST = 300
 
 
 def objects_in(manifest: str) -> dict[str, Json]:
-    """Return the objects of a manifest by kind and name."""
-    found = [one for one in yaml.safe_load_all(manifest) if isinstance(one, dict) and one.get("metadata")]
+    """
+    Return the objects of a manifest by kind and name.
+
+    :raises ValueError: it is no YAML; says the line and nothing of what stands there, which may be a Secret's
+    """
+    try:
+        found = [one for one in yaml.safe_load_all(manifest) if isinstance(one, dict) and one.get("metadata")]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ValueError(f"the rendered chart is no YAML{f' in line {mark.line + 1}' if mark else ''}") from None
     return {f"{one.get('kind')} {one['metadata'].get('name')}": one for one in found}
 
 

@@ -7,6 +7,7 @@ Helm 3 and 4 are both spoken to; it ends when we do, and when a newer claim has 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ from bluegreen.deployers.fence import deploy_error
 from bluegreen.deployers.health_wait import Log
 from bluegreen.hosts import host_child
 from bluegreen.hosts.host_files import Trouble
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""Where a pod finds its own login."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Helm:
         """
         careful = ["--rollback-on-failure", "--wait", "--force-conflicts"] if self.major > 3 else ["--atomic", "--wait"]
         words = ["upgrade", "--install", self.name, *chart, *careful, "--timeout", f"{self.seconds:.0f}s"]
-        self._run(words, values, mine, gone)
+        self._run(words, values, mine, gone, times=2)  # its way back waits as long again
 
     def would_be(self, chart: Sequence[str], values: Sequence[str], mine: Mapping[str, Any]) -> str:
         """
@@ -91,7 +95,13 @@ class Helm:
         """
         words = ["upgrade", "--install", self.name, *chart, "--dry-run=server", "--output", "json"]
         told = self._read(*words, values=values, mine=mine)
-        return str(json.loads(told[told.index("{") :])["manifest"])
+        try:
+            return str(json.loads(told[max(told.find("{"), 0) :])["manifest"])
+        except (ValueError, KeyError, TypeError):
+            # Not its text: it may show what a Secret holds.
+            raise self._error(
+                "helm upgrade --dry-run printed no JSON", "nothing was touched; give a Helm 3 or 4"
+            ) from None
 
     def manifest(self) -> str:
         """
@@ -110,7 +120,7 @@ class Helm:
         try:
             return list(json.loads(self._read("history", self.name, "--max", "20", "--output", "json") or "[]"))
         except DeployError as error:
-            if "not found" in error.fact:
+            if "release: not found" in error.fact:
                 return []
             raise
 
@@ -148,11 +158,17 @@ class Helm:
         values: Sequence[str] = (),
         mine: Mapping[str, Any] | None = None,
         gone: Callable[[], bool] = lambda: False,
+        times: int = 1,
     ) -> None:
+        """
+        Run what changes something.
+
+        :param times: how often it may wait for `seconds`
+        """
         lines = Lines(self.log, self.hide)
         with self._called(words, values, mine) as argv:
             try:
-                host_child.run(argv, inherited(), "", self.seconds + 30, lines.feed, gone)
+                host_child.run(argv, self._env(), "", times * self.seconds + 30, lines.feed, gone)
             except Trouble as trouble:
                 lines.end()
                 told = with_last_lines(trouble, f"{argv[0]} {words[0]}", lines)
@@ -170,7 +186,7 @@ class Helm:
         with self._called(words, values, mine, own=own) as argv:
             try:
                 done = subprocess.run(
-                    argv, capture_output=True, text=True, timeout=self.seconds, check=False, env=inherited()
+                    argv, capture_output=True, text=True, timeout=self.seconds, check=False, env=self._env()
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 fact = f"{argv[0]} cannot be started" if isinstance(error, OSError) else f"{argv[0]} did not end"
@@ -201,7 +217,12 @@ class Helm:
         if found := self.access.field("kube_config"):
             text = found if isinstance(found, str) else yaml.safe_dump(found)
             return [*words, "--kubeconfig", str(_written(folder / "kubeconfig", text))]
-        return words  # Helm itself looks for the pod's service account, else KUBECONFIG
+        return words
+
+    def _env(self) -> dict[str, str]:
+        """Return Helm's environment: it takes a KUBECONFIG before the pod's service account, we after it."""
+        ours = self.access.field("in_cluster") or SERVICE_ACCOUNT.exists()
+        return inherited() | ({"KUBECONFIG": os.devnull} if ours else {})
 
     def _error(self, fact: str, mend: str) -> DeployError:
         return DeployError(fact, service=self.service, part=self.part, next_step=mend)

@@ -16,6 +16,7 @@ from typing import cast
 
 from bluegreen.catalog.kube_deploys import HelmDeploy, KubeDeploy
 from bluegreen.checks.health import TargetHealth, summed
+from bluegreen.clusters.annotations import annotation
 from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, PODS, Cluster, Json
 from bluegreen.clusters.status import condition, is_ready, scaled_deployment
 from bluegreen.clusters.waits import Seen
@@ -28,7 +29,7 @@ from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, TargetsDeployer
 from bluegreen.deployers.kube_bodies import size_before
 from bluegreen.deployers.kube_budgets import in_the_way
 from bluegreen.deployers.kube_inside import Inside
-from bluegreen.deployers.kube_marks import VERSION_LABEL, Claim
+from bluegreen.deployers.kube_marks import RELEASE, VERSION_LABEL, Claim
 from bluegreen.deployers.kube_objects import Objects
 from bluegreen.deployers.kube_roles import Roles, stopping
 from bluegreen.deployers.kube_rollout import Rollout, hopeless, rollout, selector
@@ -247,7 +248,12 @@ class KubeColorsDeployer(TargetsDeployer):
 
     def _hopeless(self, color: Color) -> str:
         found = self._found(color)
-        return next(filter(None, map(hopeless, self._pods(color, found))), "") if found else ""
+        if found is None:
+            return ""
+        # Pods of the version before may still be there, which crashed; what this deploy made bears its mark.
+        ours = annotation(found["spec"]["template"], RELEASE)
+        pods = [pod for pod in self._pods(color, found) if annotation(pod, RELEASE) == ours]
+        return next(filter(None, map(hopeless, pods)), "")
 
     def _gone(self, color: Color, name: str) -> DeployError:
         return DeployError(

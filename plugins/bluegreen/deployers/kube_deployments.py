@@ -15,7 +15,7 @@ from bluegreen.core.ports import Deployed
 from bluegreen.deployers import kube_bodies as bodies
 from bluegreen.deployers.kube_colors import KubeColorsDeployer
 from bluegreen.deployers.kube_manifests import read_manifests
-from bluegreen.deployers.kube_marks import FORMER, VERSION_LABEL, Claim, record_of
+from bluegreen.deployers.kube_marks import FORMER, RELEASE, VERSION_LABEL, Claim, record_of
 from bluegreen.deployers.kube_rollout import rollout
 from bluegreen.deployers.kube_words import filled, words_for
 
@@ -187,8 +187,14 @@ class KubeDeployer(KubeColorsDeployer):
     def _give_back(self, color: Color, claim: Claim) -> str:
         name = self._plan.deployments[color]
         found = self._found(color)
-        if found is None or not annotation(found, FORMER):
-            return f"Deployment {name} was not touched" if found else f"there is no Deployment {name}"
+        if found is None:
+            return f"there is no Deployment {name}"
+        if not annotation(found, FORMER):
+            entered = annotation(found["spec"]["template"], RELEASE) == claim.release
+            undo = (
+                f"it was too large to be kept: kubectl -n {self._plan.cluster.namespace} rollout undo deployment/{name}"
+            )
+            return f"Deployment {name} has what failed, {undo}" if entered else f"Deployment {name} was not touched"
         before = bodies.given_back(found)
         if before is None:
             scaled = [{"op": "replace", "path": "/spec/replicas", "value": 0}]

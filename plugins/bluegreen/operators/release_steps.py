@@ -70,7 +70,17 @@ def _request(ports: Ports, context: Context) -> Request:
         watch=_duration(ports, params, "watch"),
         skip=tuple(params["skip"]),
         skip_reason=params["skip_reason"] or "",
-        alive=lambda other: context["ti"].get_dr_count(run.dag_id, run_ids=[other], states=["running"]) > 0,
+        alive=lambda other: _lives(context, run.dag_id, other),
+    )
+
+
+def _lives(context: Context, dag: str, run: str) -> bool:
+    """Tell whether a run still runs: one of a release, or one of a DAG of one's own, which claims as ``dag.run``."""
+    own, _, of_it = run.partition(".")
+    return any(
+        context["ti"].get_dr_count(one, run_ids=[id_], states=["running"]) > 0
+        for one, id_ in ((dag, run), (own, of_it))
+        if id_
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import BlueGreenError, ReleaseRefused
+from bluegreen.core.errors import BlueGreenError, ReleaseRefused, RouterError
 from bluegreen.core.ports import Deployed
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase, Stamp
@@ -38,8 +39,10 @@ def deploy_idle(ports: Ports, version: str, *, run: str, by: str) -> tuple[Color
         found = ports.deployer.deploy(live.other, version, claim.epoch, claim.release)
         ports.log(f"{live.other} runs {found.version}: {found.ready} of {found.total} targets are healthy")
         wait_for_router(ports, live.other)
-    except BlueGreenError as error:
-        _end(ports, claim, live, {}, f"{by}: {version} is not on {live.other}: {error.fact.splitlines()[0]}")
+    except Exception as error:
+        fact = error.fact if isinstance(error, BlueGreenError) else f"unexpected {type(error).__name__}"
+        with suppress(RouterError):  # taken over meanwhile, or away: what went wrong before is what counts
+            _end(ports, claim, live, {}, f"{by}: {version} is not on {live.other}: {fact.splitlines()[0]}")
         raise
     _end(ports, claim, live, {live.other: version}, f"{by}: {version} is on {live.other}, without traffic")
     return live.other, found

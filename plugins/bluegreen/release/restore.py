@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any, Literal
 
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import RolesAstray, RouterError, RouterUnreachable, TrafficConflict
+from bluegreen.core.errors import BlueGreenError, RolesAstray, RouterError, RouterUnreachable, TrafficConflict
 from bluegreen.core.evidence import Proof
 from bluegreen.core.notice import Event
 from bluegreen.core.ports import CatchesUp, Readies
-from bluegreen.core.reading import Reading
+from bluegreen.core.reading import Health, Reading
 from bluegreen.core.stamp import Phase, Stamp
 from bluegreen.release.notify import tell
 from bluegreen.release.ports import Ports
@@ -194,20 +194,36 @@ def _destination(ports: Ports, reading: Reading, stamp: Stamp) -> tuple[Color, P
     old = stamp.back_to or reading.live or Color.BLUE
     if serves(ports, reading, old):
         return old, Phase.RESTORED
-    return (old.other, Phase.STRANDED) if ports.health(reading, old.other).serves else (old, Phase.RESTORED)
+    other = _health(ports, reading, old.other)
+    return (old.other, Phase.STRANDED) if other and other.serves else (old, Phase.RESTORED)
 
 
 def serves(ports: Ports, reading: Reading, color: Color) -> bool:
-    """Put a color's servers back, and tell whether one takes requests; a first health check is waited for."""
+    """
+    Put a color's servers back, and tell whether one takes requests; a first health check is waited for.
+
+    A color of which nobody can tell is taken to serve: the old one did.
+    """
     if isinstance(ports.router, Readies):
         with suppress(RouterError):  # a node that cannot be asked now is tried with the write
             ports.router.make_ready(color)
-    if ports.health(reading, color).serves:
+    found = _health(ports, reading, color)
+    if found is None or found.serves:
         return True
     for _ in ports.deadline(READY_WITHIN).tries(first_pause=0.2):
-        if ports.health(ports.router.read(), color).serves:
+        found = _health(ports, ports.router.read(), color)
+        if found is None or found.serves:
             return True
     return False
+
+
+def _health(ports: Ports, reading: Reading, color: Color) -> Health | None:
+    """Return a color's health; None where nobody can tell, which keeps the traffic from no way back."""
+    try:
+        return ports.health(reading, color)
+    except BlueGreenError as error:
+        ports.log(f"nobody can tell whether {color} serves: {error}")
+        return None
 
 
 def _told(ports: Ports, reading: Reading, stamp: Stamp, *, moved: bool = False) -> Restored:

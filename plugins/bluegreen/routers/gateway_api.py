@@ -28,6 +28,7 @@ class RouteNode(WeightedNode):
     """One HTTPRoute or GRPCRoute in one namespace."""
 
     nothing = "no rule has both colors as its backendRefs"
+    mend_one_color = "give it both backendRefs; what is for testers matches a header or a query parameter"
 
     def __init__(self, service: models.Service, router: GatewayApiRouter, node: KubeNode, cluster: Cluster) -> None:
         super().__init__(service, router, node, cluster)
@@ -39,7 +40,7 @@ class RouteNode(WeightedNode):
         """The route's name."""
         return self.router.route
 
-    def rules(self, found: Json) -> list[Destinations]:
+    def places(self, found: Json) -> list[Destinations]:
         """Return every rule, with the colors that it names."""
         names = {color: {"name": one.name, "port": one.port} for color, one in self.router.backends.items()}
         rules = []
@@ -55,10 +56,6 @@ class RouteNode(WeightedNode):
                 )
             )
         return rules
-
-    def carrying(self, found: Json) -> list[Destinations]:
-        """Return the rules that have both colors."""
-        return [one for one in self.rules(found) if one.both]
 
     def healths(self, found: Json) -> Healths:
         """Return the ready endpoints of each color's Service."""

@@ -40,11 +40,8 @@ class GatewayCheck(ObjectCheck):
 
     def own(self, found: Json) -> Iterator[Finding]:
         """What a route may have wrong."""
-        for rule in self.member.rules(found):
-            if rule.one and not rule.pinned:
-                fact = f"{self.member.says}: {rule.says} sends all its requests to {rule.one}, whatever the split is"
-                mend = "give it both backendRefs; what is for testers matches a header or a query parameter"
-                yield self.finding("rule-of-one-color", fact, mend)
+        for fact in self.member.of_one_color(found):
+            yield self.finding("rule-of-one-color", fact, self.member.mend_one_color)
         if not found["spec"].get("parentRefs"):
             fact = f"{self.member.says} has no parentRefs: no gateway takes it"
             yield self.finding("no-parent", fact, "name the Gateway, or for Linkerd the Service, in spec.parentRefs")

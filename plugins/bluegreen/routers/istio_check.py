@@ -43,18 +43,10 @@ class IstioCheck(ObjectCheck):
 
     def own(self, found: Json) -> Iterator[Finding]:
         """What a VirtualService may have wrong."""
-        yield from self._routes(found)
+        for fact in self.member.of_one_color(found):
+            yield self.finding("route-of-one-color", fact, self.member.mend_one_color)
         yield from self._subsets()
         yield from self._services()
-
-    def _routes(self, found: Json) -> Iterator[Finding]:
-        carrying = {one.path for one in self.member.carrying(found)}
-        for one in self.member.routes(found):
-            if one.path in carrying or one.pinned or one.one is None:
-                continue
-            fact = f"{self.member.says}: {one.says} sends all its requests to {one.one}, whatever the split is"
-            mend = "give it both destinations; what is for testers matches a header or a query parameter"
-            yield self.finding("route-of-one-color", fact, mend)
 
     def _subsets(self) -> Iterator[Finding]:
         router = self.member.router

@@ -28,6 +28,7 @@ class IstioNode(WeightedNode):
 
     kind = VIRTUAL_SERVICES
     nothing = "no http route carries both colors"
+    mend_one_color = "give it both destinations; what is for testers matches a header or a query parameter"
 
     def __init__(self, service: models.Service, router: IstioRouter, node: KubeNode, cluster: Cluster) -> None:
         super().__init__(service, router, node, cluster)
@@ -38,7 +39,7 @@ class IstioNode(WeightedNode):
         """The VirtualService's name."""
         return self.router.virtual_service
 
-    def routes(self, found: Json) -> list[Destinations]:
+    def places(self, found: Json) -> list[Destinations]:
         """Return every http route, with the colors that it names."""
         names = {color: one.model_dump(exclude_none=True) for color, one in self.router.destinations.items()}
         routes = []
@@ -57,14 +58,13 @@ class IstioNode(WeightedNode):
 
     def carrying(self, found: Json) -> list[Destinations]:
         """Return the routes whose weights are ours: those that the catalog names, else those of both colors."""
-        routes = self.routes(found)
         if self.router.routes is None:
-            return [one for one in routes if one.both]
-        return [one for one in routes if one.says.removeprefix("route ") in self.router.routes]
+            return super().carrying(found)
+        return [one for one in self.places(found) if one.says.removeprefix("route ") in self.router.routes]
 
     def missing_routes(self, found: Json) -> list[str]:
         """Return the names in the catalog that no route has."""
-        known = {one.says.removeprefix("route ") for one in self.routes(found)}
+        known = {one.says.removeprefix("route ") for one in self.places(found)}
         return [name for name in self.router.routes or () if name not in known]
 
     def routed(self, found: Json, fields: Mapping[str, str]) -> Routed:

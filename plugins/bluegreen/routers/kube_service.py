@@ -18,6 +18,7 @@ from bluegreen.catalog import models
 from bluegreen.catalog.kube import KubeNode, KubeServiceRouter
 from bluegreen.clusters.objects import ENDPOINT_SLICES, PODS, SERVICES, Cluster, Json, escaped
 from bluegreen.clusters.status import is_ready, is_running
+from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.clusters.waits import Seen, wait_for
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.deadlines import Deadline
@@ -66,7 +67,13 @@ class ServiceNode(ObjectNode):
             return Routed(None, f"the selector has {self.router.label}: {at}, which is no color")
         if self.scales is None:
             return Routed(None, f"the selector has no {self.router.label}: pods of both colors get requests")
-        return Routed(self.scales.split(stamped, fields.get("scaled")))
+        try:
+            return Routed(self.scales.split(stamped, fields.get("scaled")))
+        except ClusterTrouble as trouble:
+            if trouble.kind == "unreachable" or stamped is None:
+                raise
+            # A Deployment that is gone keeps the traffic from no way back: that needs the selector only.
+            return Routed(stamped, f"the share cannot be told: {trouble.fact}")
 
     def selected(self, found: Json) -> str:
         """Return the label's value in the selector, or ``BOTH`` where it takes pods of both colors."""

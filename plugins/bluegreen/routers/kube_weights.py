@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from bluegreen.clusters.objects import Json
 from bluegreen.core.colors import Color, Split
+from bluegreen.core.reading import NodeReading
 from bluegreen.routers.kube_nodes import ObjectNode, Operation, Routed
 from bluegreen.routers.kube_sizes import share_of
 
@@ -101,9 +102,31 @@ class WeightedNode(ObjectNode):
     nothing: ClassVar[str]
     """What is said of an object without such a place."""
 
+    mend_one_color: ClassVar[str]
+    """What to do about a place that sends all its requests to one color."""
+
+    def places(self, found: Json) -> list[Destinations]:
+        """Return every place, with the colors that it names."""
+        raise NotImplementedError
+
     def carrying(self, found: Json) -> list[Destinations]:
         """Return the places whose weights are ours."""
-        raise NotImplementedError
+        return [one for one in self.places(found) if one.both]
+
+    def of_one_color(self, found: Json) -> Iterator[str]:
+        """Say which places send all their users' requests to one color, whatever the split is."""
+        ours = {one.path for one in self.carrying(found)}
+        for one in self.places(found):
+            if one.one and one.path not in ours and not one.pinned:
+                yield f"{self.says}: {one.says} sends all its requests to {one.one}, whatever the split is"
+
+    def require_targets(self, node: NodeReading, to: Split) -> None:
+        """Refuse, too, where some requests would stay on a color that is retired in the end."""
+        with self.errors():
+            stay = next(self.of_one_color(self.cluster.get(self.kind, self.target)), None)
+        if stay:
+            raise self.refused(stay, self.mend_one_color)
+        super().require_targets(node, to)
 
     def routed(self, found: Json, fields: Mapping[str, str]) -> Routed:
         """Read the weights."""

@@ -88,13 +88,14 @@ def test_connections_come_from_the_environment_as_from_airflow() -> None:
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
-        ({"kube_config": f"{{not: valid: {TOKEN}"}, "the login cannot be used: connection prod"),
-        ({"kube_config": "just words"}, "the login cannot be used: connection prod"),
+        ({"kube_config": f"{{not: valid: {TOKEN}"}, "the login cannot be used: kube_config of connection prod"),
+        ({"kube_config": "just words"}, "the login cannot be used: kube_config of connection prod"),
         ({"kube_config": kubeconfig(), "cluster_context": "three"}, "ConfigException"),
         ({"kube_config_path": "/nowhere/config"}, "the login cannot be used"),
         ({"in_cluster": "true"}, "the login cannot be used"),
         ({"in_cluster": True, "kube_config": kubeconfig()}, "has in_cluster and kube_config, and may have one only"),
-        ({}, "the login cannot be used"),
+        ({"kubeconfig_path": "/a/typo"}, "has none of in_cluster, kube_config_path and kube_config in its extra"),
+        ({}, "has none of in_cluster, kube_config_path and kube_config"),
     ],
 )
 def test_a_login_that_cannot_be_used_says_so_without_its_secrets(extra: dict[str, Any], says: str) -> None:

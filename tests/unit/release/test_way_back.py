@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color, Split
-from bluegreen.core.errors import NotProven, NotServing, ReleaseRefused, RouterUnreachable, SecretMissing
+from bluegreen.core.errors import DeployError, NotProven, NotServing, ReleaseRefused, RouterUnreachable, SecretMissing
 from bluegreen.core.ports import Deployed
+from bluegreen.core.stamp import Phase
 from bluegreen.release.guard import guard
 from bluegreen.release.restore import restore
 from bluegreen.release.rollback import rollback
@@ -37,6 +39,31 @@ def test_one_nodes_nonsense_keeps_no_other_node_from_the_restore(world):
     found = restore(world.ports(), "bad", "tests", world.release.run)
     assert (world.nodes[0].split, world.nodes[1].split) == (Split(100, 0), Split(100, 0))
     assert "three unreachable: unexpected KeyError" in found.says
+
+
+class Deaf:
+    """A deployer whose API refuses or is away."""
+
+    def status(self, color):
+        raise DeployError("cannot list pods: 403", part=color, next_step="add the rule to its Role")
+
+
+@pytest.mark.parametrize("through", [restore, guard])
+def test_a_color_of_which_nobody_can_tell_is_gone_back_to(world, through):
+    shifted(world)
+    for node in world.nodes:
+        node.health.clear()  # a router that tells no health: the deployer is asked
+    ports = replace(world.ports(), deployer=Deaf())
+    if through is guard:
+        world.time += timedelta(hours=1)
+        guard(ports, "tests")
+    else:
+        restore(ports, "bad", "tests", world.release.run)
+    assert (world.splits(), world.nodes[0].stamp.phase) == ({"100/0"}, Phase.RESTORED)
+    assert any(
+        "nobody can tell whether blue serves: cannot list pods: 403" in line.replace("blue: ", "")
+        for line in world.said
+    )
 
 
 def test_a_proof_that_cannot_be_asked_for_does_not_undo_the_word_of_a_restore(world):
