@@ -44,8 +44,10 @@ class Gateway(Front):
             "global.checknewversion": "false",
             "log.level": "INFO",
         }
-        words = [f"--{name}={value}" for name, value in told.items()]
-        self.process = Process([program("traefik") or "traefik", *words], self.plane.folder / "traefik.log").start()
+        # Not as arguments: everybody on a machine may read those, and the token is among them.
+        env = {f"TRAEFIK_{name.upper().replace('.', '_')}": value for name, value in told.items()}
+        log = self.plane.folder / "traefik.log"
+        self.process = Process([program("traefik") or "traefik"], log, env=env).start()
         self.plane.ask("POST", "api/v1/namespaces", {"metadata": {"name": self.namespace.name}})
         named = {"kind": "GatewayClass", "apiVersion": CLASS, "metadata": {"name": self.namespace.name}}
         named["spec"] = {"controllerName": "traefik.io/gateway-controller"}

@@ -117,16 +117,23 @@ def answered(status: int, body: Any, asked: Asked) -> ClusterTrouble:
         return ClusterTrouble("missing", *_missing(asked, named=bool(details.get("name"))))
     if status == 422 and not details.get("kind"):
         # A JSON patch that does not fit: its test failed, or what it replaces is gone. What is not valid has a kind.
-        return ClusterTrouble("conflict", f"cannot {asked.what}: it is not as it was read", _MENDS["conflict"])
+        return ClusterTrouble("conflict", f"cannot {asked.what}: it is not as it was read", _see_who(asked))
     kind = _kind(status)
-    return ClusterTrouble(kind, fact, _MENDS.get(kind) or _mend_refused(message))
+    return ClusterTrouble(
+        kind, fact, _see_who(asked) if kind == "conflict" else _MENDS.get(kind) or _mend_refused(message)
+    )
 
 
 _MENDS: Mapping[Trouble, str] = {
-    "conflict": "read again: somebody else wrote it",
     "expired": "read again",
     "unreachable": "try again; see the API server's own state",
 }
+
+
+def _see_who(asked: Asked) -> str:
+    where = f" -n {asked.namespace}" if asked.namespace else ""
+    resource = asked.resource.partition("/")[0]
+    return f"see who wrote it: kubectl{where} get {resource} {asked.name} -o yaml --show-managed-fields"
 
 
 def _kind(status: int) -> Trouble:

@@ -26,6 +26,8 @@ from bluegreen.deployers.kube_objects import Objects, body_of
 from bluegreen.deployers.kube_words import filled
 
 MANAGED, OURS = "app.kubernetes.io/managed-by", "bluegreen"
+INSTANCE = "app.kubernetes.io/instance"
+"""Label of a Job: the service and color that it tests, so that no other service's test takes it away."""
 """Label of a Job of ours, which the next one of its name replaces."""
 
 
@@ -93,13 +95,17 @@ class Inside:
         if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != ("batch/v1", "Job"):
             raise self._error(f"{file} holds no Job of batch/v1", "one document with one Job, nothing else")
         body = body_of(found)
-        body["metadata"]["labels"] = (body["metadata"].get("labels") or {}) | {MANAGED: OURS}
+        body["metadata"]["labels"] = (body["metadata"].get("labels") or {}) | self._marks
         return body
+
+    @property
+    def _marks(self) -> dict[str, str]:
+        return {MANAGED: OURS, INSTANCE: f"{self.service}-{self.part}"}
 
     def _make(self, name: str, body: Json, deadline: Deadline) -> None:
         before = self.objects.find(JOBS, name, self.part)
         if before:
-            if (before["metadata"].get("labels") or {}).get(MANAGED) != OURS:
+            if not self._marks.items() <= (before["metadata"].get("labels") or {}).items():
                 raise self._error(f"there is a Job {name} that is not ours", "give the smoke test's Job another name")
             with self.objects.told(self.part):
                 self.objects.cluster.delete(JOBS, name)
