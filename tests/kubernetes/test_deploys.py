@@ -437,8 +437,13 @@ def test_a_job_that_fails_stays_with_its_last_lines_and_the_next_one_takes_its_p
     assert smoked(smoking, log, {"job": job(tmp_path), "timeout": "20s"})[1]["ok"]
 
 
-def test_a_job_of_somebody_else_is_not_deleted(smoking, tmp_path, log):
-    smoking.namespace.apply(yaml.safe_load(Path(job(tmp_path)).read_text().replace("$COLOR", "green")))
+@pytest.mark.parametrize("instance", [None, "pay-green", "shop-blue"])
+def test_a_job_of_somebody_else_is_not_deleted(smoking, tmp_path, log, instance):
+    made = yaml.safe_load(Path(job(tmp_path)).read_text().replace("$COLOR", "green"))
+    if instance:  # another service's smoke test
+        labels = {"app.kubernetes.io/managed-by": "bluegreen", "app.kubernetes.io/instance": instance}
+        made["metadata"]["labels"] = labels
+    smoking.namespace.apply(made)
     with pytest.raises(DeployError, match="there is a Job smoke-green that is not ours"):
         smoked(smoking, log, {"job": job(tmp_path)})
     assert len(smoking.namespace.list("Job")) == 1

@@ -193,10 +193,6 @@ class HelmDeployer(KubeColorsDeployer):
                 mend = "give it 0 replicas (a CronJob: suspend: true) in the values: the switch starts it"
                 raise self._refused(color, f"the chart would let {role} run on {color} at once", mend)
 
-    def _refused(self, color: Color, fact: str, mend: str) -> DeployError:
-        step = f"nothing was touched; {mend}"
-        return DeployError(fact, service=self._service.service, part=color, next_step=step)
-
     # The fence
 
     def _fence(self, color: Color) -> str:

@@ -255,6 +255,10 @@ class KubeColorsDeployer(TargetsDeployer):
         pods = [pod for pod in self._pods(color, found) if annotation(pod, RELEASE) == ours]
         return next(filter(None, map(hopeless, pods)), "")
 
+    def _refused(self, color: Color, fact: str, mend: str) -> DeployError:
+        step = f"nothing was touched; {mend}"
+        return DeployError(fact, service=self._service.service, part=color, next_step=step)
+
     def _gone(self, color: Color, name: str) -> DeployError:
         return DeployError(
             f"Deployment {name} was deleted while it was deployed",

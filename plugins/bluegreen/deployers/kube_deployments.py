@@ -137,10 +137,6 @@ class KubeDeployer(KubeColorsDeployer):
             fact = f"Deployment {name} chooses its pods by {VERSION_LABEL}, which a new version changes"
             raise self._refused(color, fact, "make it anew with a selector of labels that stay")
 
-    def _refused(self, color: Color, fact: str, mend: str) -> DeployError:
-        step = f"nothing was touched; {mend}"
-        return DeployError(fact, service=self._service.service, part=color, next_step=step)
-
     # The steps
 
     def _entered(self, color: Color, version: str, claim: Claim) -> bool:
