@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.observed import WARM_UP_S, Move, Observed
+from benchmarks.guide_side import until_proven
+from benchmarks.observed import COLUMNS, REST_S, WARM_UP_S, Move, Observed
 from benchmarks.ours import Switching
 from benchmarks.tables import Goal, goals, ratio, table
 from bluegreen.core.colors import Color, Split
@@ -30,19 +31,7 @@ from tests.rigs.registry import RIGS
 KINDS = {"kube_service": 3.0, "istio": 5.0, "gateway_api": 5.0}
 """Kind of router -> seconds that a switch may take until it is proven, the slowest of all."""
 GUIDE = "guide-kubectl"
-REST_S = 1.0
-PROVEN_WITHIN_S = 10.0
-COLUMNS = (
-    "router",
-    "shifts",
-    "requests",
-    "failed",
-    "p99_before_ms",
-    "p99_during_ms",
-    "proven_s_p50",
-    "proven_s_max",
-    "calls",
-)
+SHOWN = (*COLUMNS, "calls")
 
 
 @dataclass(frozen=True)
@@ -96,11 +85,8 @@ class Kubectl:
         patch = {"spec": {"selector": {"color": str(old.other)}}}
         begin, clock = time.time(), time.monotonic()
         node.kubectl("patch", "service", SERVICE, "-p", json.dumps(patch))
-        whole = Split.whole_on(old.other)
-        while time.monotonic() - clock < PROVEN_WITHIN_S:
-            if self.ports.prove(whole).proven:
-                return Move(begin, begin, str(old), str(old.other), time.monotonic() - clock)
-        return Move(begin, begin, str(old), str(old.other), None, f"not proven within {PROVEN_WITHIN_S:g} s")
+        proven = until_proven(lambda: self.ports.prove(Split.whole_on(old.other)), clock, pause_s=0)
+        return Move(begin, begin, str(old), str(old.other), *proven)
 
 
 Side = InCluster | Kubectl
@@ -132,7 +118,6 @@ def rig_name(rig: KubeRig) -> str:
 
 def _sides(rig: KubeRig) -> list[Side]:
     ours = InCluster(rig)
-    adopt(ours.ports, "benchmark", "it begins", "0", Color.BLUE)
     return [ours, Kubectl(rig)] if ours.name == "kube_service" else [ours]
 
 
@@ -166,9 +151,7 @@ def _chunk(side: Side, size: Size, workdir: Path, seen: Observed) -> str:
 
 def _row(side: Side, seen: Observed) -> dict[str, Any]:
     row = seen.row(side.name) | {"calls": round(side.calls / len(seen.moves), 1) if side.calls else None}
-    problems = sorted({move.problem for move in seen.moves if move.problem})
-    why = "; ".join(problems) or "nobody counts there"
-    return row | {"problems": problems, "reasons": {name: why for name, value in row.items() if value is None}}
+    return seen.explained(row, "nobody counts there")
 
 
 def _ports(rig: KubeRig) -> Ports:
@@ -194,7 +177,7 @@ def report(result: dict[str, Any]) -> str:
     aside = ratio(rows["kube_service"]["proven_s_p50"], rows[GUIDE]["proven_s_p50"])
     return "\n".join(
         [
-            table(COLUMNS, ([row[name] for name in COLUMNS] for row in rows.values())),
+            table(SHOWN, ([row[name] for name in SHOWN] for row in rows.values())),
             (
                 f"{result['rate']:g} requests/s on {result['connections']} connections; to a plain Service as many again on "
                 "connections that are new for each request. `calls` is what the API server was asked for one switch: claim, "

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from benchmarks.ours import COLOR_HEADER, PROOF_PATH
 from bluegreen.catalog.models import Entry
 from bluegreen.checks.proof import prove
 from bluegreen.core.colors import Color, Split
+from bluegreen.core.evidence import Proof
 from demo.processes import LOOPBACK
 
 GUIDE = Path(__file__).resolve().parent / "guide"
@@ -112,14 +113,8 @@ class Guide:
 
     def _proven(self, new: Color, clock: float) -> tuple[float | None, str]:
         entry = Entry(url="http://shop.test/", path=PROOF_PATH, color_header=COLOR_HEADER)
-        while True:
-            proof = prove(entry, {node.name: node.entry for node in self.nodes}, Split.whole_on(new))
-            seconds = time.monotonic() - clock
-            if proof.proven:
-                return seconds, ""
-            if seconds > PROVEN_WITHIN_S:
-                return None, proof.reason
-            time.sleep(PAUSE_S)
+        nodes = {node.name: node.entry for node in self.nodes}
+        return until_proven(lambda: prove(entry, nodes, Split.whole_on(new)), clock)
 
     def _run(self, node: Any) -> None:
         script = self.map_of(node).parent / self.script
@@ -133,6 +128,25 @@ class Guide:
         )
         if done.returncode:
             raise RuntimeError(f"the guide's script ended with {done.returncode}: {done.stdout}{done.stderr}")
+
+
+def until_proven(ask: Callable[[], Proof], clock: float, pause_s: float = PAUSE_S) -> tuple[float | None, str]:
+    """
+    Ask for a proof until one holds, for those who do not prove anything themselves.
+
+    :param ask: one proof
+    :param clock: when the move began, as ``time.monotonic`` has it
+    :param pause_s: seconds between two proofs
+    :returns: seconds until the first that held, or None and why none did
+    """
+    while True:
+        proof = ask()
+        seconds = time.monotonic() - clock
+        if proof.proven:
+            return seconds, ""
+        if seconds > PROVEN_WITHIN_S:
+            return None, proof.reason
+        time.sleep(pause_s)
 
 
 def mended(text: str, mends: Sequence[Mend], words: Mapping[str, str] | None = None) -> str:

@@ -23,6 +23,20 @@ WARM_UP_S = 0.5
 DURING_S = 1.0
 """Requests due in [start of the move, + this] are `during`; later ones, until the next move, `before` that one."""
 
+REST_S = 1.0
+"""After the `during` window, at least: what comes `before` the next move."""
+COLUMNS = (
+    "router",
+    "shifts",
+    "requests",
+    "failed",
+    "p99_before_ms",
+    "p99_during_ms",
+    "proven_s_p50",
+    "proven_s_max",
+)
+"""Of a row, what every table of switches shows."""
+
 
 @dataclass(frozen=True)
 class Move:
@@ -107,6 +121,17 @@ class Observed:
             "requests_before": len(self.before),
             "requests_during": len(self.during),
         }
+
+    def explained(self, row: dict[str, Any], otherwise: str) -> dict[str, Any]:
+        """
+        Return a row with what went wrong, and why a figure is missing.
+
+        :param otherwise: why, where nothing went wrong
+        """
+        problems = sorted({move.problem for move in self.moves if move.problem})
+        why = "; ".join(problems) or otherwise
+        reasons = {name: why for name, value in row.items() if value is None}
+        return row | ({"problems": problems} if problems else {}) | ({"reasons": reasons} if reasons else {})
 
 
 class _Reader:

@@ -20,7 +20,7 @@ from benchmarks import guide_haproxy, guide_nginx
 from benchmarks.guide_haproxy import HAProxyGuide
 from benchmarks.guide_nginx import NginxGuide
 from benchmarks.machine import Meter, Used, children_with
-from benchmarks.observed import WARM_UP_S, Move, Observed
+from benchmarks.observed import COLUMNS, REST_S, WARM_UP_S, Move, Observed
 from benchmarks.ours import COLOR_HEADER, Ours
 from benchmarks.tables import Goal, goals, ratio, table
 from demo.haproxy import COLORS, StaticBackends
@@ -30,19 +30,7 @@ from demo.processes import free_ports
 from demo.shop import LOAD_PATHS
 
 SERVERS = 3  # of each color, as in the guide
-REST_S = 1.0  # after the `during` window, at least: what comes `before` the next move
-COLUMNS = (
-    "router",
-    "shifts",
-    "requests",
-    "failed",
-    "p99_before_ms",
-    "p99_during_ms",
-    "proven_s_p50",
-    "proven_s_max",
-    "last_old_answer_s_max",
-    "moved_share",
-)
+SHOWN = (*COLUMNS, "last_old_answer_s_max", "moved_share")
 
 
 @dataclass(frozen=True)
@@ -193,17 +181,14 @@ class _Bench:
 def _row(side: Side, seen: Observed) -> dict[str, Any]:
     row = seen.row(side.name)
     row |= {"mends": list(side.mends)} if side.mends else {}
-    problems = sorted({move.problem for move in seen.moves if move.problem})
-    why = "; ".join(problems) or "no request was seen there"
-    reasons = {name: why for name, value in row.items() if value is None}
-    return row | ({"problems": problems} if problems else {}) | ({"reasons": reasons} if reasons else {})
+    return seen.explained(row, "no request was seen there")
 
 
 def report(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     rows = {row["router"]: row for row in result["rows"]}
     parts = [
-        table(COLUMNS, ([row[name] for name in COLUMNS] for row in rows.values())),
+        table(SHOWN, ([row[name] for name in SHOWN] for row in rows.values())),
         _under(result),
         goals(
             [

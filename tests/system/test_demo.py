@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from typing import Any
 
 import psutil
 import pytest
@@ -40,18 +41,23 @@ def left_behind() -> list[str]:
     return found
 
 
+def story(running: subprocess.Popen[str], within_s: float) -> tuple[str, dict[str, Any]]:
+    """Wait for a demo's end, and hold what both services' releases must have come to; return what it said and reported."""
+    said, _ = running.communicate(timeout=within_s)
+    assert running.returncode == 0, said
+    services: dict[str, Any] = json.loads(REPORT.read_text())["services"]
+    assert services.keys() == {"shop", "pay"}
+    for each in services.values():
+        assert (each["good"], each["bad"], each["failed_by_release"]) == ("promoted", "restored", 0), said
+        assert each["requests"] > 1000
+        assert 0 < each["harmed_by_bad_version"] < each["requests"] / 10
+        assert each["verdict_to_restored_s"] is not None
+    return said, services
+
+
 def test_a_good_version_goes_live_a_bad_one_puts_itself_back_and_a_destructive_one_is_refused():
     REPORT.unlink(missing_ok=True)
-    running = demo()
-    said, _ = running.communicate(timeout=420)
-    assert running.returncode == 0, said
-    services = json.loads(REPORT.read_text())["services"]
-    assert services.keys() == {"shop", "pay"}  # behind HAProxy, behind nginx
-    for shop in services.values():
-        assert (shop["good"], shop["bad"], shop["failed_by_release"]) == ("promoted", "restored", 0), said
-        assert shop["requests"] > 1000
-        assert 0 < shop["harmed_by_bad_version"] < shop["requests"] / 10
-        assert shop["verdict_to_restored_s"] is not None
+    said, services = story(demo(), 420)  # behind HAProxy, behind nginx
     changed = services["shop"]
     assert changed["expanded"] == [f"{NAMES}.expand.sql"]
     assert changed["backfilled_rows"] >= ROWS
