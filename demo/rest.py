@@ -37,7 +37,7 @@ class AirflowApi:
     :param timeout_s: of one request
     """
 
-    def __init__(self, url: str, user: str, password: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str, user: str, password: str, timeout_s: float = 120.0) -> None:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self._login = {"username": user, "password": password}

@@ -17,7 +17,7 @@ from demo.shop import DESTRUCTIVE, GOOD
 from demo.shop_database import ShopDatabase
 from demo.stack import Released, Stack
 
-LONGEST_RUN_S = 300
+LONGEST_RUN_S = 900
 _WATCHES = ("canary_1_watch", "watch")
 _SAME = ("live", "split", "stamp", "deployed")
 """What a release that is refused must leave as it was, of ``bluegreen status --json``."""

@@ -10,6 +10,7 @@ import pytest
 
 from demo.kubernetes.traefik import missing
 from demo.shop import ROOT
+from tests.system.conftest import PATIENCE_S
 from tests.system.test_demo import REPORT, demo, left_behind, story
 
 pytestmark = pytest.mark.kubernetes
@@ -35,7 +36,7 @@ def networks(process):
 def test_a_good_version_goes_live_and_a_bad_one_puts_itself_back_behind_a_service_and_a_route():
     REPORT.unlink(missing_ok=True)
     running = on_kubernetes()
-    _, services = story(running, 900)  # behind a plain Service, behind an HTTPRoute
+    _, services = story(running, 1800)  # behind a plain Service, behind an HTTPRoute
     for each in services.values():
         assert (each["live"], each["live_version"]) == ("green", "1.5.0")
     assert left_behind() == []
@@ -49,7 +50,7 @@ def test_a_signal_in_the_middle_ends_control_plane_pods_and_network(reached):
     assert any(reached in line for line in running.stdout)
     time.sleep(3)  # a part of the control plane runs, or releases are under way
     running.send_signal(signal.SIGTERM)
-    said, _ = running.communicate(timeout=180)
+    said, _ = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 130, said
     assert left_behind() == []
     assert networks(running) == []

@@ -25,7 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-WITHIN_MS = 30_000
+WITHIN_MS = 120_000
 IMAGES = ROOT / "docs" / "images"
 HIDE_PATHS = """() => document.querySelectorAll("p").forEach(line => {
     if (line.textContent.startsWith('File "')) line.style.display = "none"

@@ -28,7 +28,7 @@ import aiohttp
 
 from demo.haproxy import haproxy_binary
 from demo.nginx import nginx_binary
-from demo.processes import wait_until
+from tests.system.conftest import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "benchmarks" / "guide"
@@ -147,7 +147,7 @@ def airflow(shell: Shell, log: Path) -> str:
             raise RuntimeError(f"make airflow ended:\n{log.read_text()}")
         return next((one for one in log.read_text().splitlines() if one.startswith("export ")), None)
 
-    told = wait_until(line, 120, "Airflow to print its line")
+    told = eventually(line, "Airflow to print its line")
     said = log.read_text()
     shell.run(told or "")
     dags = "".join(f"grep -q {kind}__pay dags.json && " for kind in ("release", "rollback"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bluegreen.core.notice import SEVERITY
-from demo.processes import wait_until
 from tests.rigs.webhook import SECRET
+from tests.system.conftest import eventually
 
 ALL = {"channels": [{"connection": "shop_hook", "events": list(SEVERITY)}]}
 
@@ -25,7 +25,7 @@ def test_a_good_release_tells_its_start_and_its_end(stack):
 def test_a_release_that_is_not_over_by_its_deadline_is_told_of_once_and_goes_on(stack):
     whole = stack.shop.service()["release"]
     stack.write(notify=ALL, release=whole | {"deadline": "2s"}, description="has a deadline")
-    wait_until(lambda: stack.api.get(f"dags/{stack.dag}")["description"] == "has a deadline", 90, "Airflow to parse it")
+    eventually(lambda: stack.api.get(f"dags/{stack.dag}")["description"] == "has a deadline", "Airflow to parse it")
     run = stack.release(canary_watch="25s")
     assert run.ended() == "success", run.note()
     events = told(stack, run.run_id)

@@ -17,6 +17,7 @@ import pytest
 from demo.processes import LOOPBACK
 from demo.shop import ROOT
 from demo.shop_database import NAMES, ROWS
+from tests.system.conftest import PATIENCE_S
 
 PORT = 28080
 REPORT = ROOT / "build" / "demo-report.json"
@@ -43,7 +44,11 @@ def left_behind() -> list[str]:
 
 def story(running: subprocess.Popen[str], within_s: float) -> tuple[str, dict[str, Any]]:
     """Wait for a demo's end, and hold what both services' releases must have come to; return what it said and reported."""
-    said, _ = running.communicate(timeout=within_s)
+    try:
+        said, _ = running.communicate(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        running.send_signal(signal.SIGINT)  # the next one needs its ports
+        raise AssertionError(running.communicate()[0]) from None
     assert running.returncode == 0, said
     services: dict[str, Any] = json.loads(REPORT.read_text())["services"]
     assert services.keys() == {"shop", "pay"}
@@ -57,7 +62,7 @@ def story(running: subprocess.Popen[str], within_s: float) -> tuple[str, dict[st
 
 def test_a_good_version_goes_live_a_bad_one_puts_itself_back_and_a_destructive_one_is_refused():
     REPORT.unlink(missing_ok=True)
-    said, services = story(demo(), 420)  # behind HAProxy, behind nginx
+    said, services = story(demo(), 1800)  # behind HAProxy, behind nginx
     changed = services["shop"]
     assert changed["expanded"] == [f"{NAMES}.expand.sql"]
     assert changed["backfilled_rows"] >= ROWS
@@ -77,7 +82,7 @@ def test_a_signal_in_the_middle_stops_everything_that_was_started(reached):
     assert any(reached in line for line in running.stdout)
     time.sleep(8)  # a part of Airflow runs, or releases are under way
     running.send_signal(signal.SIGINT)
-    said, _ = running.communicate(timeout=120)
+    said, _ = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 130, said
     assert left_behind() == []
 
@@ -85,7 +90,7 @@ def test_a_signal_in_the_middle_stops_everything_that_was_started(reached):
 def test_a_taken_port_is_named_with_its_holder_and_the_way_out():
     with socket.create_server((LOOPBACK, PORT + 1)):
         running = demo()
-        said, _ = running.communicate(timeout=60)
+        said, _ = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 1
     assert str(PORT + 1) in said
     assert "make demo PORT=" in said

@@ -11,13 +11,12 @@ import time
 
 import pytest
 
-from demo.processes import wait_until
-from tests.system.conftest import SLOW_PROOF
+from tests.system.conftest import SHORT_LEASE, SLOW_PROOF, eventually
 
 
 def truthful(stack, run, before, ends=("success", "failed")):
     """The run's state says what the router says, and is one of those."""
-    state, status = run.ended(180), stack.status()
+    state, status = run.ended(), stack.status()
     assert status["live"], status
     version = status["deployed"][status["live"]]["version"]
     if state == "success":
@@ -40,10 +39,12 @@ def in_canary(stack, **params):
     return run
 
 
-def in_watch(stack, watch="60s"):
+def in_watch(stack, watch="5m", **changes):
+    """``changes`` of the file's ``release`` section."""
+    stack.write(release=stack.shop.service()["release"] | changes)
     run = stack.release(canary_watch=watch)
     run.reaches("canary_1_watch", "deferred")
-    wait_until(lambda: stack.phase() == "canary", 10, "the canary")
+    eventually(lambda: stack.phase() == "canary", "the canary")
     time.sleep(2)  # the trigger has begun
     return run
 
@@ -73,9 +74,9 @@ def test_kill_9_of_the_triggerer_and_its_return(stack, before):
 
 
 def test_kill_9_of_the_triggerer_for_good(stack, before):
-    run = in_watch(stack)
+    run = in_watch(stack, **SHORT_LEASE)
     stack.airflow.kill("triggerer")
-    wait_until(lambda: stack.phase() == "restored", 60, "the guardian to restore")
+    eventually(lambda: stack.phase() == "restored", "the guardian to restore")
     assert "guardian" in stack.status()["stamp"]["why"]
     assert stack.status()["live"] == before[0]
     stack.airflow.start_component("triggerer")
@@ -103,11 +104,11 @@ def test_kill_9_of_all_of_airflow_status_tells_the_truth_and_restore_puts_it_bac
 
 
 def test_the_guard_from_cron_restores_while_all_of_airflow_is_dead(stack, before):
-    run = in_watch(stack)
+    run = in_watch(stack, **SHORT_LEASE)
     stack.kill_airflow()
     assert "restored" not in stack.bluegreen("guard").stdout  # the lease still holds: nothing is done
     assert stack.phase() == "canary"
-    wait_until(lambda: "ran out" in stack.bluegreen("guard").stdout, 40, "the lease to run out")
+    eventually(lambda: "ran out" in stack.bluegreen("guard").stdout, "the lease to run out")
     assert stack.status()["live"] == before[0]
     stack.start_airflow()
     truthful(stack, run, before, ["failed"])
@@ -146,7 +147,7 @@ def test_the_watch_is_marked_success_by_hand_with_a_written_reason_promotes(stac
 def test_the_run_is_marked_by_hand(stack, before, state, where):
     run = where(stack)
     stack.api.mark_run(stack.dag, run.run_id, state)
-    wait_until(lambda: stack.phase() == "restored", 60, "the teardown")
+    eventually(lambda: stack.phase() == "restored", "the teardown")
     truthful(stack, run, before, ["failed"])
 
 
@@ -172,16 +173,16 @@ def test_a_run_that_was_put_back_and_is_cleared_is_a_new_release(stack, before):
     assert run.ended() == "failed"
     claimed = int(stack.status()["stamp"]["release"].rpartition("@")[2])
     stack.api.clear_run(stack.dag, run.run_id)
-    wait_until(lambda: int(stack.status()["stamp"]["release"].rpartition("@")[2]) > claimed, 60, "a new claim")
+    eventually(lambda: int(stack.status()["stamp"]["release"].rpartition("@")[2]) > claimed, "a new claim")
     run.reaches("canary_1_watch", "deferred")
     run.mark("canary_1_watch", "failed")
     truthful(stack, run, before, ["failed"])
 
 
 def test_the_dag_is_paused(stack, before):
-    run = in_watch(stack, "5s")
+    run = in_watch(stack, "10s", **SHORT_LEASE)
     stack.api.pause(stack.dag, paused=True)
-    wait_until(lambda: stack.phase() == "restored", 60, "the guardian to restore")
+    eventually(lambda: stack.phase() == "restored", "the guardian to restore")
     assert stack.status()["live"] == before[0]
     stack.api.pause(stack.dag, paused=False)
     truthful(stack, run, before, ["failed"])
@@ -203,19 +204,19 @@ def test_a_node_dies_in_the_canary_and_comes_back_with_the_old_split(stack, befo
     run = in_watch(stack)
     stack.shop.nodes[1].kill()
     run.mark("canary_1_watch", "failed")
-    assert run.ended(180) == "failed"
+    assert run.ended() == "failed"
     stack.shop.nodes[1].start()
-    wait_until(lambda: not stack.status()["faults"], 40, "the guardian to bring the node up")
+    eventually(lambda: not stack.status()["faults"], "the guardian to bring the node up")
     truthful(stack, run, before, ["failed"])
 
 
 def test_the_service_file_is_broken_by_an_edit(stack, before):
-    run = in_watch(stack, "5s")
+    run = in_watch(stack, "10s", **SHORT_LEASE)
     path = stack.shop.services_folder / "shop.yaml"
     path.write_text(path.read_text().replace("release:\n", "release:\n  canaries: []\n"))
-    wait_until(lambda: stack.phase() == "restored", 60, "the guardian to restore")
+    eventually(lambda: stack.phase() == "restored", "the guardian to restore")
     assert stack.status()["live"] == before[0]
-    wait_until(lambda: any("canaries" in text for text in stack.api.import_errors().values()), 30, "the import error")
+    eventually(lambda: any("canaries" in text for text in stack.api.import_errors().values()), "the import error")
     stack.write()
-    wait_until(lambda: not stack.api.import_errors(), 30, "the mended file")
+    eventually(lambda: not stack.api.import_errors(), "the mended file")
     truthful(stack, run, before, ["failed"])

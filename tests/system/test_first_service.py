@@ -32,7 +32,7 @@ def walked(request):
     environment.pop("BLUEGREEN_SERVICES", None)
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, check=False
         )
         assert done.returncode == 0, done.stderr[-6000:]
         yield request.param, json.loads(done.stdout.splitlines()[-1])

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from demo.processes import wait_until
 from tests.rigs.postgres import PASSWORD, USER, postgres
 from tests.rigs.shop_database import CONTRACT, ShopDatabase
+from tests.system.conftest import PATIENCE_S, eventually
 
 ROWS = 300
 SLOW = """\
@@ -40,11 +40,9 @@ def database(stack, tmp_path):
         words = {"conn_type": "postgres", "host": "127.0.0.1", "port": server.port, "login": USER, "password": PASSWORD}
         stack.api.post("connections", {"connection_id": "shop_db", **words})
         section = json.loads(made.service().migrations.model_dump_json(include={"database", "tool", "contract"}))
-        # Nothing here is about the lease: a busy machine's triggerer may take its time.
-        release = stack.shop.service()["release"] | {"lease": "30s"}
-        stack.write(release=release, migrations=section | {"contract": {"soak": "0s"}, "retry_for": "20s"})
-        stack.api.wait_dags({"contract__shop"}, 30)
-        wait_until(lambda: "lint" in stack.api.task_ids(stack.dag), 30, "the release's new tasks")
+        stack.write(migrations=section | {"contract": {"soak": "0s"}, "retry_for": "20s"})
+        stack.api.wait_dags({"contract__shop"}, PATIENCE_S)
+        eventually(lambda: "lint" in stack.api.task_ids(stack.dag), "the release's new tasks")
         yield made
 
 
@@ -56,10 +54,10 @@ def kill(stack, run, task):
 def contract(stack, answer):
     run = stack.api.trigger("contract__shop")["dag_run_id"]
     asked = lambda: stack.api.tasks("contract__shop", run)["approve"] == "awaiting_input"  # noqa: E731
-    wait_until(asked, 30, f"somebody to be asked: {stack.api.tasks('contract__shop', run)}")
+    eventually(asked, f"somebody to be asked: {stack.api.tasks('contract__shop', run)}")
     time.sleep(2)
     stack.api.answer("contract__shop", run, "approve", answer)
-    state = stack.api.wait_run("contract__shop", run, 40)["state"]
+    state = stack.end_of("contract__shop", run)["state"]
     return state, stack.api.note("contract__shop", run), stack.api.tasks("contract__shop", run)
 
 
@@ -67,11 +65,11 @@ def test_a_release_with_a_database_from_its_expand_to_its_contract(stack, databa
     database.write(_0001_names_expand=EXPAND, _0001_names_backfill=BACKFILL, _0001_names_contract=CONTRACT)
     run = stack.release()
     building = "SELECT count(*) FROM pg_stat_progress_create_index"
-    wait_until(lambda: database.sql(building) == [(1,)], 60, f"the index to be built {run.tasks()}", 0.05)
+    eventually(lambda: database.sql(building) == [(1,)], f"the index to be built {run.tasks()}")
     kill(stack, run, "expand")
     filled = "SELECT count(*) FROM users WHERE full_name IS NOT NULL"
-    run.reaches("backfill", "running", within=60)
-    wait_until(lambda: database.sql(filled)[0][0] > 20, 30, "the backfill to begin", 0.05)
+    run.reaches("backfill", "running")
+    eventually(lambda: database.sql(filled)[0][0] > 20, "the backfill to begin")
     kill(stack, run, "backfill")
     before = database.sql(filled)[0][0]
     assert before < ROWS
@@ -98,10 +96,10 @@ def test_a_release_with_a_database_from_its_expand_to_its_contract(stack, databa
     (database.folder / "0002_bad.expand.sql").unlink()
 
     early = stack.api.trigger("contract__shop")["dag_run_id"]
-    assert stack.api.wait_run("contract__shop", early, 30)["state"] == "failed"
+    assert stack.end_of("contract__shop", early)["state"] == "failed"
     assert "is kept for a way back" in stack.api.note("contract__shop", early)
     retired = stack.api.trigger("retire__shop", {"reason": "not needed"})["dag_run_id"]
-    assert stack.api.wait_run("retire__shop", retired, 60)["state"] == "success"
+    assert stack.end_of("retire__shop", retired)["state"] == "success"
     state, note, tasks = contract(stack, "Reject")
     assert (state, tasks["contract"]) == ("failed", "upstream_failed")
     assert "admin said no" in note

@@ -7,9 +7,9 @@ import time
 import pytest
 import requests
 
-from demo.processes import wait_until
 from demo.rest import ApiError
 from demo.shop import BAD
+from tests.system.conftest import eventually
 
 
 def live(stack):
@@ -123,12 +123,12 @@ def test_a_second_release_waits_for_the_first(stack):
 
 def rollback(stack, reason="the test asks"):
     run = stack.api.trigger("rollback__shop", {"reason": reason})["dag_run_id"]
-    return stack.api.wait_run("rollback__shop", run, 60)["state"]
+    return stack.end_of("rollback__shop", run)["state"]
 
 
 def test_a_rollback_during_the_canary_stops_the_release(stack):
     before = live(stack)
-    run = stack.release(canary_watch="60s")
+    run = stack.release(canary_watch="5m")
     run.reaches("canary_1_watch", "deferred")
     assert rollback(stack) == "success"
     assert live(stack) == before
@@ -160,13 +160,11 @@ def test_a_rollback_after_the_release_goes_back_and_a_second_one_is_refused(stac
 
 def test_a_rollback_comes_through_while_every_worker_slot_is_taken(stack):
     before = live(stack)
-    run = stack.release(canary_watch="60s")
+    run = stack.release(canary_watch="5m")
     run.reaches("canary_1_watch", "deferred")
     sleepers = stack.api.trigger("sleepers")["dag_run_id"]
-    wait_until(
-        lambda: sum(t["state"] == "running" for t in stack.api.task_instances("sleepers", sleepers)) >= 3,
-        30,
-        "sleepers",
+    eventually(
+        lambda: sum(t["state"] == "running" for t in stack.api.task_instances("sleepers", sleepers)) >= 3, "sleepers"
     )
     time.sleep(1)
     assert rollback(stack) == "success"

@@ -67,7 +67,7 @@ def test_a_good_release_and_its_rollback_leave_figures_that_agree_with_the_load(
     assert posts(stack, run.run_id) == []
 
     back = stack.api.trigger("rollback__shop", {"reason": "checkout is broken"})["dag_run_id"]
-    assert stack.api.wait_run("rollback__shop", back, 60)["state"] == "success"
+    assert stack.end_of("rollback__shop", back)["state"] == "success"
     told, text = report_of(stack, back, "rollback")
     assert (told["outcome"], told["by"], told["now"]["live"]) == ("rolled back", "admin", before["live"])
     assert told["way_back"]["last_answer"]["known"], told["way_back"]
@@ -99,7 +99,7 @@ def test_a_bad_release_tells_its_last_bad_answer_as_the_load_saw_it_and_posts_on
 
 
 def test_a_run_marked_failed_by_hand_leaves_its_report_and_posts_once(stack):
-    run = stack.release(canary_watch="60s")
+    run = stack.release(canary_watch="5m")
     run.reaches("canary_1_watch", "deferred")
     stack.api.mark_run(stack.dag, run.run_id, "failed")
     assert run.ended() == "failed"

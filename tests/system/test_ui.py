@@ -7,9 +7,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from demo.processes import wait_until
 from demo.shop import BAD
 from tests.system.browser import CHROMIUM, WITHIN_MS, browser
+from tests.system.conftest import eventually
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
@@ -31,9 +31,8 @@ def form_of(ui, dag):
 
 def started(stack, dag, before):
     """Return the run that came with a click."""
-    return wait_until(
+    return eventually(
         lambda: next((r["dag_run_id"] for r in stack.api.runs(dag) if r["dag_run_id"] not in before), None),
-        20,
         f"a run of {dag}",
     )
 
@@ -59,7 +58,7 @@ def test_a_release_is_started_in_the_form_and_followed_to_its_end(stack, ui):
     dialog.get_by_role("button", name="Trigger", exact=True).click()
     run = started(stack, stack.dag, before)
     assert stack.api.run(stack.dag, run)["conf"]["version"] == version
-    assert stack.api.wait_run(stack.dag, run, 120)["state"] == "success"
+    assert stack.end_of(stack.dag, run)["state"] == "success"
     ui.open("dags", stack.dag, "runs", run)
     ui.sees(f"promoted: admin: {version} is live on")
     ui.page.get_by_role("button", name=re.compile("Show Graph")).click()
@@ -107,7 +106,7 @@ def test_a_bad_version_is_understood_from_the_run_its_logs_and_its_links(stack, 
 def test_the_question_before_the_switch_is_answered_by_a_click(stack, ui):
     release = stack.shop.service()["release"] | {"approvals": {"before_switch": {}}}
     stack.write(release=release)
-    wait_until(lambda: "approve_switch" in stack.api.task_ids(stack.dag), 60, "the DAG to ask")
+    eventually(lambda: "approve_switch" in stack.api.task_ids(stack.dag), "the DAG to ask")
     run = stack.release()
     run.reaches("approve_switch", "awaiting_input")
     ui.page.wait_for_timeout(2500)  # Airflow fails a task that is answered in its first second
@@ -142,7 +141,7 @@ def test_going_back_is_a_form_with_a_reason(stack, ui):
     dialog.locator("#element_reason").fill("checkout is broken")
     dialog.get_by_role("button", name="Trigger", exact=True).click()
     back = started(stack, "rollback__shop", before)
-    assert stack.api.wait_run("rollback__shop", back, 60)["state"] == "success"
+    assert stack.end_of("rollback__shop", back)["state"] == "success"
     assert stack.status()["live"] != live
     assert "checkout is broken" in stack.status()["stamp"]["why"]
     ui.open("dags", "rollback__shop", "runs", back)

@@ -10,8 +10,8 @@ from datetime import datetime
 import pytest
 
 from bluegreen.core.colors import Color
-from demo.processes import wait_until
 from tests.rigs.deploy_targets import Processes
+from tests.system.conftest import eventually
 
 RETIRE = "retire__shop"
 
@@ -38,7 +38,7 @@ def version_on(stack, color):
 
 
 def test_the_old_color_is_retired_by_itself_and_then_there_is_no_way_back(stack, before):
-    write(stack, keep_old="10s")
+    write(stack, keep_old="30s")
     run = stack.release()
     assert run.ended() == "success", run.note()
     assert "did not succeed" not in run.note()
@@ -47,7 +47,7 @@ def test_the_old_color_is_retired_by_itself_and_then_there_is_no_way_back(stack,
     kept = stack.status()["kept_until"]
     assert datetime.fromisoformat(waits["run_after"]) == datetime.fromisoformat(kept)
     assert f"to {before[0]} ({before[1]}), kept until" in stack.bluegreen("status", "shop").stdout
-    ended = stack.api.wait_run(RETIRE, waits["dag_run_id"], 60)
+    ended = stack.end_of(RETIRE, waits["dag_run_id"])
     late = datetime.fromisoformat(ended["start_date"]) - datetime.fromisoformat(waits["run_after"])
     print(f"the run that waited began {late.total_seconds():.2f} s after its time")  # noqa: T201 - a figure for people
     assert (ended["state"], late.total_seconds() >= 0) == ("success", True)
@@ -56,22 +56,22 @@ def test_the_old_color_is_retired_by_itself_and_then_there_is_no_way_back(stack,
     assert stack.phase() == "settled"
 
     back = stack.api.trigger("rollback__shop", {"reason": "too late"})["dag_run_id"]
-    assert stack.api.wait_run("rollback__shop", back, 60)["state"] == "failed"
+    assert stack.end_of("rollback__shop", back)["state"] == "failed"
     sentence = (
-        f"retired {before[1]} on {before[0]}: admin: keep_old (10s) is over; release the version you want instead"
+        f"retired {before[1]} on {before[0]}: admin: keep_old (30s) is over; release the version you want instead"
     )
     assert sentence in stack.api.task_log("rollback__shop", back, "rollback")
     assert version_on(stack, before[0].other) == run.version
 
 
 def test_a_later_release_leaves_nothing_to_retire_for_the_one_before(stack, before):
-    write(stack, keep_old="15s")
+    write(stack, keep_old="45s")
     first = stack.release()
     assert first.ended() == "success", first.note()
     (waits,) = retires_of(stack, first)
     write(stack, keep_old="1h")
     second = stack.release()
-    assert stack.api.wait_run(RETIRE, waits["dag_run_id"], 60)["state"] == "success"
+    assert stack.end_of(RETIRE, waits["dag_run_id"])["state"] == "success"
     assert stack.api.tasks(RETIRE, waits["dag_run_id"]) == {"retire": "skipped"}
     assert "another release came: nothing to retire" in stack.api.task_log(RETIRE, waits["dag_run_id"], "retire")
     assert second.ended() == "success", second.note()
@@ -95,7 +95,7 @@ def where(processes):
 
 def test_roles_move_at_the_switch_and_back_with_the_traffic_even_late(stack, before, processes):
     live, idle = before[0], before[0].other
-    run = stack.release(watch="60s")
+    run = stack.release(watch="5m")
     run.reaches("canary_1_watch", "deferred")
     assert where(processes) == ({live}, {live})
     run.reaches("watch", "deferred")
@@ -103,11 +103,11 @@ def test_roles_move_at_the_switch_and_back_with_the_traffic_even_late(stack, bef
     assert f"start worker on {idle} {run.version}" in processes.moves()
     processes.stick("worker", idle)
     run.mark("watch", "failed")
-    wait_until(lambda: stack.phase() == "restored", 30, "the traffic to go back, whatever the worker does")
-    wait_until(lambda: processes.runs("cron") == {live}, 30, "the cron job to go back, whatever the worker does")
+    eventually(lambda: stack.phase() == "restored", "the traffic to go back, whatever the worker does")
+    eventually(lambda: processes.runs("cron") == {live}, "the cron job to go back, whatever the worker does")
     assert processes.runs("worker") == {idle}
     processes.stick("worker", idle, sticks=False)
-    wait_until(lambda: where(processes) == ({live}, {live}), 60, "the worker to go back")
+    eventually(lambda: where(processes) == ({live}, {live}), "the worker to go back")
     assert run.ended() == "failed"
     assert f"start worker on {live} {before[1]}" in processes.moves()
 

@@ -12,8 +12,9 @@ import requests
 
 from demo.airflow import COMPONENTS, AirflowStack, AirflowStackError
 from demo.rest import AirflowApi, ApiError
+from tests.system.conftest import PATIENCE_S
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
 DAGS = '''
 """A dag for the test of the stack."""
@@ -66,11 +67,11 @@ def stack(folders, callers_airflow):
 @pytest.fixture(scope="module")
 def api(stack):
     api = AirflowApi(stack.url, *stack.login)
-    api.wait_dags({"tiny"}, 60)
+    api.wait_dags({"tiny"}, PATIENCE_S)
     return api
 
 
-def eventually(look, timeout_s=30.0):
+def eventually(look, timeout_s=PATIENCE_S):
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < deadline, "did not happen in time"
@@ -81,7 +82,8 @@ def eventually(look, timeout_s=30.0):
 def test_a_run_succeeds_and_can_be_read(api):
     run_id = api.trigger("tiny")["dag_run_id"]
     seen = []
-    assert api.wait_run("tiny", run_id, 60, lambda task_id, state: seen.append((task_id, state)))["state"] == "success"
+    ended = api.wait_run("tiny", run_id, PATIENCE_S, lambda task_id, state: seen.append((task_id, state)))
+    assert ended["state"] == "success"
     assert seen[-1] == ("nap", "success")
     assert api.tasks("tiny", run_id) == {"nap": "success"}
     assert api.xcom("tiny", run_id, "nap") == {"slept": 0}
@@ -99,7 +101,7 @@ def test_airflow_says_no_in_its_own_words(api):
 
 
 def test_nobody_gets_in_without_a_token(stack, api):
-    assert requests.get(f"{stack.url}/api/v2/dags", timeout=5).status_code == 401
+    assert requests.get(f"{stack.url}/api/v2/dags", timeout=PATIENCE_S).status_code == 401
     with pytest.raises(ApiError) as stranger:
         AirflowApi(stack.url, "admin", "admin").runs("tiny")
     assert stranger.value.status == 401
@@ -150,7 +152,7 @@ def test_a_killed_task_fails_its_run(stack, api):
     running = eventually(this_task)
     assert running.supervisor in stack.pids("scheduler")
     os.kill(running.task, signal.SIGKILL)
-    assert api.wait_run("tiny", run_id, 60)["state"] == "failed"
+    assert api.wait_run("tiny", run_id, PATIENCE_S)["state"] == "failed"
     assert running not in stack.task_processes()
 
 
@@ -159,7 +161,7 @@ def test_a_run_finishes_after_the_scheduler_was_killed(stack, api):
     assert stack.processes("scheduler"), "idle workers outlive a killed scheduler"
     run_id = api.trigger("tiny")["dag_run_id"]
     stack.start_component("scheduler")
-    assert api.wait_run("tiny", run_id, 90)["state"] == "success"
+    assert api.wait_run("tiny", run_id, PATIENCE_S)["state"] == "success"
 
 
 def test_a_component_that_dies_is_named_with_its_last_words(stack):
