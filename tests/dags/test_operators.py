@@ -78,6 +78,21 @@ def test_a_watch_whose_proof_breaks_still_says_one_true_event(monkeypatch, broke
     assert (event["says"], event["restored"]["outcome"], world.splits()) == ("unhealthy", "restored", {"100/0"})
 
 
+def test_what_a_watch_asked_of_an_api_is_in_its_event_and_added_up_with_what_the_tasks_asked(monkeypatch):
+    from bluegreen.triggers import watch
+
+    world = RealTime()
+    _, spec = canary(world, lasts=1)
+    ports = world.ports()
+    ports.router.calls = {"get": 3, "patch": 2}  # as a router in a cluster tells
+    monkeypatch.setattr(watch, "ports_for", lambda *_: ports)
+    (event,) = events(watch.WatchTrigger(spec.model_dump(mode="json")))
+    steps = [Step("canary_1", "success", {"calls": {"get": 5}}), Step("canary_1_watch", "success", None, event)]
+    told = report(Ran("release", "shop", "run-1", "promoted", "", "ann", "1.5.0"), steps)
+    assert told.calls == {"get": 8, "patch": 2}
+    assert "Calls to API servers: 8 get, 2 patch." in markdown(told.as_json())
+
+
 def test_a_trigger_that_cannot_even_begin_says_so_instead_of_beginning_anew(monkeypatch):
     from bluegreen.triggers import watch
 

@@ -164,12 +164,12 @@ def report(ran: Ran, steps: Sequence[Step]) -> Report:
         diagnosis=next((step.value["diagnosis"] for step in steps if step.value and step.value.get("diagnosis")), None),
         database=_database(ran, steps),
         changes=ran.changes,
-        calls=_calls([plan, *(step.value for step in steps if step.value)]),
+        calls=_calls([plan, *(left for step in steps for left in (step.value, step.end) if left)]),
     )
 
 
 def _calls(left: Sequence[Json]) -> dict[str, int]:
-    """Add up what the tasks asked of an API with other clients."""
+    """Add up what tasks and watches asked of an API with other clients."""
     return dict(sorted(sum((Counter(value.get("calls") or {}) for value in left), Counter[str]()).items()))
 
 

@@ -248,7 +248,7 @@ def _steps(told: Json) -> Iterator[str]:
 
 def _calls(told: Json) -> Iterator[str]:
     if calls := told.get("calls"):
-        yield f"Calls to API servers, without the watch's: {', '.join(f'{n} {verb}' for verb, n in calls.items())}."
+        yield f"Calls to API servers: {', '.join(f'{n} {verb}' for verb, n in calls.items())}."
         yield ""
 
 

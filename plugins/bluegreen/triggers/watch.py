@@ -31,13 +31,13 @@ class WatchTrigger(BaseTrigger):
         return "bluegreen.triggers.watch.WatchTrigger", {"spec": self.spec}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield a ``WatchEnd`` as JSON."""
+        """Yield a ``WatchEnd`` as JSON, and how often the watch asked an API with other clients."""
         spec = WatchSpec.model_validate(self.spec)
         try:
             secrets = secrets_of(spec.service)
             # Building the ports imports and opens files: not on the loop that carries other watches.
             ports = await in_thread(lambda: ports_for(spec.service, secrets, lambda line: self.log.info("%s", line)))
-            end = (await watch(ports, spec)).model_dump(mode="json")
+            end = (await watch(ports, spec)).model_dump(mode="json") | {"calls": dict(ports.calls)}
         except Exception as error:  # noqa: BLE001 - a trigger that raises is retried as a new, whole watch
             end = {
                 "release": spec.release,
