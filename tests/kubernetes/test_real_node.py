@@ -162,7 +162,7 @@ def test_connections_that_may_not_or_cannot_be_counted_are_unknown_and_the_drain
     looks = [{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]}]
     half = ports_of(shop, log, EXEC)
     shop.patch("Role", "bluegreen-router-shop-connections", {"rules": looks})
-    wait_until(lambda: half.router.check(), 10, "the API server to take the Role")
+    wait_until(half.router.check, 10, "the API server to take the Role")
     log.clear()
     assert drain(half, Color.BLUE).in_flight is None
     assert 'resources: ["pods/exec"], verbs: ["create"]' in log[0]
