@@ -15,7 +15,7 @@ from bluegreen.core.colors import Color
 from bluegreen.release.adopt import adopt
 from bluegreen.release.wiring import ports_for
 from demo.kubernetes.namespace import service
-from demo.kubernetes.roles import FOLDER, account_of
+from demo.kubernetes.roles import FOLDER, account_of, shipped
 from demo.processes import wait_until
 from tests.dags.test_operators import context
 from tests.kubernetes.test_routers import seen, share_in
@@ -100,6 +100,34 @@ def test_another_kinds_operator_and_a_color_without_a_ready_pod_are_refused(shop
     assert (share_in(rig, seen(rig)), stamp_in(seen(rig))) == (0, stamp_in(before))
 
 
+def test_the_operator_of_charts_upgrades_the_idle_colors_release(
+    written: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from airflow.sdk.exceptions import AirflowException
+
+    from bluegreen.operators.deploying import HelmDeployOperator
+
+    if reason := kube_deploy.missing_helm():
+        pytest.skip(reason)
+    with kube_deploy.helm_rig(tmp_path, roles=None, ready_within="15s") as rig:
+        shop, connection = rig.namespace, kube_deploy.CONNECTION
+        shop.apply(
+            service("shop", color="blue", part="web"), *shipped(shop, kube_deploy.ACCOUNT, "router-service.yaml")
+        )
+        node = {"name": "eu", "connection": connection, "namespace": shop.name, "entry": "127.0.0.1:1"}
+        router = {"type": "kube_service", "nodes": [node], "service": "shop"}
+        more = {"router": router, "release": {"canary": []}}
+        made = Service.model_validate(rig.service.model_dump(mode="json", exclude_unset=True) | more)
+        written(made, connection, rig.account.config())
+        monkeypatch.setenv("AIRFLOW_CONN_SHOP_PASSWORD", json.dumps({"conn_type": "http", "password": "p"}))
+        done = HelmDeployOperator(task_id="deploy", service="shop", version="2").execute(context())
+        assert (done["color"], done["version"], done["ready"]) == ("green", "2", 2)
+        assert (image_of(shop, "shop-green"), rig.history(Color.GREEN)[-1]["status"]) == ("shop:2", "deployed")
+        with pytest.raises(AirflowException, match=r"ImagePullBackOff(?s:.*)Helm took back what failed"):
+            HelmDeployOperator(task_id="again", service="shop", version="missing").execute(context())
+        assert (image_of(shop, "shop-green"), rig.history(Color.GREEN)[-1]["status"]) == ("shop:2", "deployed")
+
+
 # A DAG of one's own, as it is shipped
 
 
@@ -135,9 +163,9 @@ def own(plane: Any, written: Any, pytestconfig: pytest.Config) -> Any:
         yield shop, anew
 
 
-def ran(task: Any, left: dict[Any, Any], number: int = 1) -> Any:
+def ran(task: Any, left: dict[Any, Any], number: int = 1, version: str = "1.5.0") -> Any:
     """Run a task as a worker does, which has it from the file each time; the provider's asks more of its context than ours."""
-    made, run = context(left, version="1.5.0"), {"dag_id": "own_release__shop", "run_id": "run-1"}
+    made, run = context(left, version=version), {"dag_id": "own_release__shop", "run_id": "run-1"}
     made["dag_run"].dag_id = run["dag_id"]
     vars(made["ti"]).update(run, task_id=task.task_id, map_index=-1, try_number=number)
     made |= {"run_id": run["run_id"]}
@@ -157,10 +185,12 @@ def test_the_example_with_a_step_of_its_own_runs_with_the_rights_that_are_shippe
     from airflow.sdk.exceptions import AirflowException
 
     shop, task = own
+    with pytest.raises(AirflowException, match=r"CrashLoopBackOff(?s:.*)shop-green is given back what it was before"):
+        ran(task("deploy"), {}, version="crash")
+    assert image_of(shop, "shop-green") == "shop:0"
     deployed = ran(task("deploy"), {})
     assert (deployed["color"], deployed["version"], deployed["ready"]) == ("green", "1.5.0", 2)
-    witness = json.loads(shop.kubectl("get", "deployment", "shop-green", "-o", "json"))
-    assert witness["spec"]["template"]["spec"]["containers"][0]["image"] == "shop:1.5.0"
+    assert image_of(shop, "shop-green") == "shop:1.5.0"
     left = {("deploy", "return_value"): deployed}
     with pytest.raises(AirflowException, match=r"Pod .* returned a failure"):
         ran(on_the_real_node(task("load_test"), "/bin/cat"), left)
@@ -178,6 +208,11 @@ def test_the_example_with_a_step_of_its_own_runs_with_the_rights_that_are_shippe
     witness = json.loads(shop.kubectl("get", "service", "shop", "-o", "json"))
     assert (witness["spec"]["selector"]["color"], stamp_in(witness)["phase"]) == ("green", "settled")
     assert unused(shop, "deployer-pods.yaml") == set()
+
+
+def image_of(shop: Any, deployment: str) -> str:
+    path = "jsonpath={.spec.template.spec.containers[0].image}"
+    return shop.kubectl("get", "deployment", deployment, "-o", path)
 
 
 def unused(shop: Any, file: str) -> set[str]:
