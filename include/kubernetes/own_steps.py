@@ -1,7 +1,8 @@
 """
 A DAG of one's own with a step that no release has: deploy to the idle color, test it from a pod, move the traffic.
 
-Copy it into dags/. `shop` is a service file with `deploy.type: kubernetes` and `router.type: kube_service`.
+Copy it into dags/. `shop` is a service file with `deploy.type: kubernetes` and `router.type: kube_service`. What the pod
+needs, deployer-pods.yaml allows, beside deployer.yaml.
 """
 
 from __future__ import annotations

@@ -518,6 +518,18 @@ def test_a_deploy_may_take_as_long_as_the_service_file_allows():
     assert limit > service.deploy.timeout + service.deploy.ready_within + service.release.drain
 
 
+def test_a_chart_may_take_as_long_as_each_of_helms_calls_may():
+    """One that was left half-way is rolled back, the new one comes up, lacks pods that come up, and is rolled back too."""
+    from bluegreen.dagtasks import longest_deploy
+
+    names = {str(color): f"shop-{color}" for color in Color}
+    chart = {"type": "helm", "cluster": {"namespace": "eu"}, "chart": "shop", "chart_version": "$VERSION"}
+    chart |= {"releases": names, "deployments": names}
+    made = [{**chart, "ready_within": span} for span in ("5m", "6m")]
+    short, long = (longest_deploy(Service.model_validate(SERVICE.frozen() | {"deploy": one})) for one in made)
+    assert long - short == 4 * timedelta(minutes=1)
+
+
 def test_the_last_word_of_another_watch_is_not_taken_for_ours():
     """Airflow on SQLite gives a deleted trigger's number to the next one: the old one's event comes to the new task."""
     from airflow.sdk.exceptions import AirflowFailException, TaskDeferred

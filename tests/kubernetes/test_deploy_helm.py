@@ -82,6 +82,27 @@ def test_a_chart_that_does_not_render_is_refused_before_anything_is_touched(rig)
     assert not [one for one in rig.namespace.list("ConfigMap") if one["metadata"]["name"] == FENCE]
 
 
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        (
+            r'{"manifest": "kind: Secret\\na: [hunter2"}',
+            r"shop: green: the rendered chart is no YAML in line \d; .*see helm t",
+        ),
+        ("hunter2", r"shop: green: helm upgrade --dry-run printed no JSON; nothing was touched"),
+    ],
+)
+def test_what_helm_would_apply_and_cannot_be_read_is_refused_before_anything_is_touched(rig, tmp_path, printed, said):
+    odd = tmp_path / "helm"
+    odd.write_text(f"""#!/bin/sh\ncase "$*" in *--dry-run*) echo '{printed}';; *) exec {helm()} "$@";; esac\n""")
+    odd.chmod(0o700)
+    with pytest.raises(DeployError, match=said) as raised:
+        rig.deployer(program=[str(odd)]).deploy(Color.GREEN, "2.0", 1, ONE)
+    assert "hunter2" not in str(raised.value)
+    assert states(rig) == [(1, "deployed")]
+    assert not [one for one in rig.namespace.list("ConfigMap") if one["metadata"]["name"] == FENCE]
+
+
 def test_a_chart_without_the_colors_deployment_is_refused(rig):
     with pytest.raises(DeployError, match=r"the chart makes no Deployment x-green, but Deployment shop-green"):
         rig.deployer(deployments={"blue": "x-blue", "green": "x-green"}).deploy(Color.GREEN, "2.0", 1, ONE)

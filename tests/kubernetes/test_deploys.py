@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from bluegreen.checks.smoke import smoke
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed, DeployError
 from bluegreen.core.ports import Deployed, RunsInside, TellsCalls
+from bluegreen.deployers import kube_bodies
 from bluegreen.deployers.kube_marks import CONFIG, FENCE, FORMER, RELEASE, VERSION_LABEL
 from demo.kubernetes import pods
 from demo.kubernetes.namespace import deployment
@@ -303,6 +305,21 @@ def test_what_does_not_come_up_is_given_back_what_it_was(rig):
     rig.namespace.wait_ready("shop-green", 2)
     assert rig.deployer().status(Color.GREEN) == Deployed("1.0", 2, 2)
     assert FORMER not in rig.of(Color.GREEN)["metadata"]["annotations"]
+
+
+def test_what_was_too_large_to_be_kept_is_not_given_back_but_the_command_that_is_named_does(rig):
+    rig.deployer(env={"LARGE": "x" * kube_bodies.TOO_LONG}).deploy(Color.GREEN, "1.0", 1, ONE)
+    before = template(rig.of(Color.GREEN))
+    with pytest.raises(
+        DeployError, match="Deployment shop-green has what failed, it was too large to be kept: kubectl"
+    ) as raised:
+        rig.deployer().deploy(Color.GREEN, "crash", 2, TWO)
+    assert template(rig.of(Color.GREEN)) != before
+    command = re.search(r"kept: kubectl -n (\S+) (rollout undo deployment/shop-green)", str(raised.value))
+    assert command
+    assert command[1] == rig.namespace.name
+    rig.namespace.kubectl(*command[2].split())
+    assert template(rig.of(Color.GREEN)) == before
 
 
 def test_a_color_whose_pods_crashed_comes_up_with_a_version_that_does_not(rig):

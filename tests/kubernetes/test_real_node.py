@@ -14,6 +14,7 @@ from bluegreen.release.drain import drain
 from bluegreen.release.ports import Ports
 from bluegreen.routers.registry import make_router
 from demo.kubernetes.namespace import service
+from demo.kubernetes.roles import account_of
 from demo.processes import wait_until
 from tests.rigs import kube_node
 from tests.rigs.deploy_targets import make_service
@@ -102,22 +103,17 @@ class Kept:
         del self.clients[:number]
 
 
-CONNECTIONS = [
-    ("", "services", "get,patch"),
-    ("", "pods", "list,watch"),
-    ("discovery.k8s.io", "endpointslices", "list,watch"),
-]
-EXEC = ("", "pods/exec", "get,create")
+EXEC = "router-service-connections.yaml"
 
 
-def ports_of(shop, log, *rules, **connections):
-    """The ports of a service behind the Service ``shop``, as an account that may do no more than these rules."""
+def ports_of(shop, log, *files, **connections):
+    """The ports of a service behind the Service ``shop``, as an account that may what the shipped Roles say, and nothing else."""
     node = {"name": "one", "connection": "x", "namespace": shop.name, "entry": "127.0.0.1:1"}
     router = {"type": "kube_service", "nodes": [node], "service": "shop", "connections": connections}
     made = make_service(
         {color: [f"http://{color}.test"] for color in Color}, router=router, release={"drain": "300ms", "canary": []}
     )
-    config = shop.account("bluegreen", *CONNECTIONS, *rules).config()
+    config = account_of(shop, "bluegreen", "router-service.yaml", *files, service="shop").config()
     kube = make_router(made, lambda _: Credentials(extra={"kube_config": config}))
     kube.proving = False
     return Ports(service=made, router=kube, deployer=None, prove=None, log=log.append)
@@ -163,6 +159,13 @@ def test_connections_that_may_not_or_cannot_be_counted_are_unknown_and_the_drain
     assert "not drained: connections that are open to blue stay there" in log[-1]
     (warned,) = [one for one in ports_of(shop, log).router.check() if one.code == "may-not"]
     assert (warned.level, "pods/exec" in warned.fact) == ("warning", True)
+    looks = [{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]}]
+    half = ports_of(shop, log, EXEC)
+    shop.patch("Role", "bluegreen-router-shop-connections", {"rules": looks})
+    wait_until(half.router.check, 10, "the API server to take the Role")
+    log.clear()
+    assert drain(half, Color.BLUE).in_flight is None
+    assert 'resources: ["pods/exec"], verbs: ["create"]' in log[0]
     log.clear()
     bare = ports_of(shop, log, EXEC, container="bare")
     wait_until(lambda: not bare.router.check(), 10, "the API server to take the Role")

@@ -476,10 +476,7 @@ def test_linkerds_form_has_a_service_as_its_parent(router_rigs: Any) -> None:
 def test_a_switch_is_proven_through_the_entry(rig: Any, record_property: Any) -> None:
     if "traffic" not in rig.can:
         pytest.skip(rig.no_traffic())
-    host, port = rig.address(rig.nodes[0])
-    node = {**rig.catalog().router.nodes[0].model_dump(mode="json"), "entry": f"{host}:{port}"}
-    service = rig.catalog(router={"nodes": [node]}, entry={"url": f"http://{rig.host(rig.nodes[0])}"})
-    ports = ports_for(service, rig.secrets)
+    ports = ports_for(rig.through_entry(), rig.secrets)
     first = Stamp(1, "adopted@1", "adopt", Phase.SETTLED, versions={Color.BLUE: "1"})
     ports.router.shift(BLUE, None, first)
     ports.router.members[0].cluster.calls.clear()

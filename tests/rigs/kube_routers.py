@@ -172,6 +172,12 @@ class KubeRig:
             }
         )
 
+    def through_entry(self, **changes: Any) -> models.Service:
+        """The service file of the first node alone, whose entry is what takes real requests for it."""
+        host, port = self.address(self.nodes[0])
+        node = {**self.catalog().router.nodes[0].model_dump(mode="json"), "entry": f"{host}:{port}"}
+        return self.catalog(router={"nodes": [node]}, entry={"url": f"http://{self.host(self.nodes[0])}"}, **changes)
+
     def secrets(self, connection: str) -> Credentials:
         """Our account of each node, as an Airflow connection of type kubernetes has it."""
         return Credentials(extra={"kube_config": json.dumps(self.configs[("one", "two").index(connection)])})

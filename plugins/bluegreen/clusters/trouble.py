@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 Trouble = Literal["unreachable", "forbidden", "missing", "conflict", "refused", "expired"]
 _HANDSHAKE = re.compile(r"Handshake status (?P<status>\d+) .* -\+-\+- (?P<body>.*)$", re.DOTALL)
+_UNSAID = re.compile(r" is forbidden: *$")
+"""Who may open a stream and not ``create`` it: the API server says neither who nor what."""
 RULE = re.compile(r'User "(?P<who>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
 
 
@@ -110,8 +112,8 @@ def answered(status: int, body: Any, asked: Asked) -> ClusterTrouble:
     if status == 401:
         mend = f"renew the login: its token is expired or revoked ({asked.access})"
         return ClusterTrouble("forbidden", f"cannot {asked.what}: 401, the login is not accepted", mend)
-    if status == 403 and (found := RULE.search(message)):
-        fact = f"{found['who']} may not {asked.what}"
+    if status == 403 and ((found := RULE.search(message)) or _UNSAID.search(message)):
+        fact = f"{found['who'] if found else asked.access} may not {asked.what}"
         return ClusterTrouble("forbidden", fact, f"add the rule {asked.rule} to its Role; see include/kubernetes")
     if status == 404:
         return ClusterTrouble("missing", *_missing(asked, named=bool(details.get("name"))))

@@ -36,6 +36,8 @@ def body(**fields: Any) -> str:
         (403, body(message=RBAC), "forbidden",
          "system:serviceaccount:airflow:bluegreen may not patch services/shop in namespace eu",
          'add the rule {apiGroups: [""], resources: ["services"], verbs: ["patch"]}'),
+        (403, body(message='pods "shop-1" is forbidden: '), "forbidden", "connection prod_eu may not patch services/shop",
+         'add the rule {apiGroups: [""], resources: ["services"], verbs: ["patch"]}'),
         (403, body(message=QUOTA), "refused", "exceeded quota: small", "give the namespace more quota"),
         (403, body(message=TERMINATING), "refused", "being terminated", "the namespace is being deleted"),
         (404, body(message="not found", details={"name": "shop"}), "missing", "there is no services/shop in namespace eu",
