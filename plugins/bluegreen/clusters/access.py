@@ -66,9 +66,9 @@ class Access:
             )
             raise ClusterTrouble("refused", fact, mend) from None
         made.retries = False  # deadlines are ours, and a write is never sent twice
-        if self._is("disable_verify_ssl"):
+        if self.is_on("disable_verify_ssl"):
             made.verify_ssl = False
-        if not self._is("disable_tcp_keepalive"):
+        if not self.is_on("disable_tcp_keepalive"):
             made.socket_options = _keep_alive()
         return client.ApiClient(made)
 
@@ -78,7 +78,7 @@ class Access:
 
     def _load(self, config: Any, made: Configuration) -> None:
         context = self._word("cluster_context")
-        if self._is("in_cluster"):
+        if self.is_on("in_cluster"):
             config.load_incluster_config(client_configuration=made)
         elif path := self._word("kube_config_path"):
             config.load_kube_config(path, context, made, persist_config=False)
@@ -101,7 +101,8 @@ class Access:
     def _word(self, name: str) -> Any:
         return self.extra.get(name) or self.extra.get(PREFIX + name) or None
 
-    def _is(self, name: str) -> bool:
+    def is_on(self, name: str) -> bool:
+        """Tell whether one of the connection's own fields says yes."""
         found = self._word(name)
         # Connections from the environment and from files have texts only.
         return found.strip().lower() in ("true", "1", "yes") if isinstance(found, str) else bool(found)

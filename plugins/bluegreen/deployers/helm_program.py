@@ -221,7 +221,7 @@ class Helm:
 
     def _env(self) -> dict[str, str]:
         """Return Helm's environment: it takes a KUBECONFIG before the pod's service account, we after it."""
-        ours = self.access.field("in_cluster") or SERVICE_ACCOUNT.exists()
+        ours = self.access.is_on("in_cluster") or SERVICE_ACCOUNT.exists()
         return inherited() | ({"KUBECONFIG": os.devnull} if ours else {})
 
     def _error(self, fact: str, mend: str) -> DeployError:

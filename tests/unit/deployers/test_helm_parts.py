@@ -39,6 +39,7 @@ def helm(log, monkeypatch, tmp_path):
         (False, {}, "/of/mine"),
         (True, {}, os.devnull),  # we take the pod's account before KUBECONFIG, Helm after it
         (False, {"in_cluster": True}, os.devnull),
+        (False, {"in_cluster": "false"}, "/of/mine"),  # from the environment: a text
         (False, {"kube_config_path": "/of/the/connection"}, "/of/mine --kubeconfig /of/the/connection"),
         (True, {"kube_config_path": "/of/the/connection"}, f"{os.devnull} --kubeconfig /of/the/connection"),
     ],
