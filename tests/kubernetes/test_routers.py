@@ -577,7 +577,7 @@ def test_the_examples_are_taken_by_the_api_server_and_by_the_router(
         for found in yaml.safe_load_all((ROOT / "include/kubernetes" / file).read_text()):
             found["metadata"].pop("namespace")
             shop.kubectl("apply", "--validate=strict", "-f", "-", told=yaml.safe_dump(found))
-    page = (ROOT / "docs/kubernetes.md").read_text()
+    page = (ROOT / "docs" / ("linkerd.md" if name == "linkerd.yaml" else "kubernetes.md")).read_text()
     fences = [yaml.safe_load(one) for one in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     section = next(one["router"] for one in fences if one["router"]["type"] == kind)
     node = {**section["nodes"][0], "connection": "x", "namespace": shop.name}
