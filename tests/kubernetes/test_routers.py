@@ -469,7 +469,10 @@ def test_linkerds_form_has_a_service_as_its_parent(router_rigs: Any, group: str)
     rig.reset()
     parent = {"group": group, "kind": "Service", "name": SERVICE, "port": 80}
     for node in rig.nodes:
-        node.patch("HTTPRoute", SERVICE, {"spec": {"parentRefs": [parent], "hostnames": None}})
+        rules = node.get("HTTPRoute", SERVICE)["spec"]["rules"]
+        for ref in (ref for rule in rules for ref in rule["backendRefs"]):
+            ref["group"] = group
+        node.patch("HTTPRoute", SERVICE, {"spec": {"parentRefs": [parent], "hostnames": None, "rules": rules}})
         route_said(rig.plane, node)
     assert "no controller has taken it for Service" in rig.router().read().nodes[0].detail
     for node in rig.nodes:

@@ -23,7 +23,7 @@ from bluegreen.routers.kube_weights import Destinations, WeightedNode
 
 GROUP = "gateway.networking.k8s.io"
 CORE = "core"
-"""What Linkerd writes into a status for the group of a Service, whose name is empty."""
+"""How Linkerd calls the group of a Service, whose name is empty: in its pages, and in each status that it writes."""
 WANTED = ("Accepted", "ResolvedRefs")
 
 
@@ -77,7 +77,7 @@ class RouteNode(WeightedNode):
 
     def _is_service(self, ref: Json) -> bool:
         group, kind, namespace = ref.get("group", ""), ref.get("kind", "Service"), ref.get("namespace")
-        return (group, kind) == ("", "Service") and namespace in (None, self.cluster.namespace)
+        return group in ("", CORE) and kind == "Service" and namespace in (None, self.cluster.namespace)
 
 
 class GatewayRouter(KubeRouter):
