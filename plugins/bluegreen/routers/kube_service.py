@@ -164,7 +164,8 @@ class ServiceNode(ObjectNode):
         """Refuse a share that no number of pods makes, and more traffic for a color without pods enough."""
         if to.whole is None and node.split is not None and to != node.split:
             self._need_share(node, to)
-        if to.whole and node.split is not None and node.split.whole is None and self.scales is not None:
+        shared = self.scales is not None and node.split is not None and node.split.whole is None
+        if to.whole and shared and not node.changed_by_hand:  # which is a conflict, and told as one
             self._need_size(to.whole)
         super().require_targets(node, to)
 
