@@ -444,30 +444,46 @@ def test_a_grpc_route_is_written_as_an_http_route(router_rigs: Any) -> None:
     assert {one.code for one in rig.router(**changes).check()} == set()
 
 
-def test_linkerds_form_has_a_service_as_its_parent(router_rigs: Any) -> None:
-    """What Linkerd's own controller says of such a route; it is not run here: its status is written as it writes it."""
+def linkerd_says(plane: Any, node: Any, reason: str = "") -> None:
+    """
+    Write what Linkerd's policy controller writes, which is not run here: its group is ``core``, and no generation is said.
+
+    :param reason: why it does not accept the route
+    """
+    said = {"message": "", "lastTransitionTime": "2026-11-29T00:00:00Z"}
+    accepted = {**said, "type": "Accepted", "status": "False" if reason else "True", "reason": reason or "Accepted"}
+    resolved = {**said, "type": "ResolvedRefs", "status": "True", "reason": "ResolvedRefs"}
+    parent = {"group": "core", "kind": "Service", "name": SERVICE, "namespace": node.name, "port": 80}
+    told = {"parentRef": parent, "controllerName": "linkerd.io/policy-controller", "conditions": [accepted, resolved]}
+    route_said(plane, node, told)
+
+
+def route_said(plane: Any, node: Any, *parents: Any) -> None:
+    path = node.path("HTTPRoute", SERVICE, "status")
+    plane.ask("PATCH", path, {"status": {"parents": list(parents)}}, "application/merge-patch+json")
+
+
+@pytest.mark.parametrize("group", ["", "core"])
+def test_linkerds_form_has_a_service_as_its_parent(router_rigs: Any, group: str) -> None:
     rig = router_rigs("gateway_api")
     rig.reset()
-    node = rig.nodes[0]
-    parent = {"group": "", "kind": "Service", "name": SERVICE, "port": 80}
-    node.patch("HTTPRoute", SERVICE, {"spec": {"parentRefs": [parent], "hostnames": None}})
+    parent = {"group": group, "kind": "Service", "name": SERVICE, "port": 80}
+    for node in rig.nodes:
+        rules = node.get("HTTPRoute", SERVICE)["spec"]["rules"]
+        for ref in (ref for rule in rules for ref in rule["backendRefs"]):
+            ref["group"] = group
+        node.patch("HTTPRoute", SERVICE, {"spec": {"parentRefs": [parent], "hostnames": None, "rules": rules}})
+        route_said(rig.plane, node)
     assert "no controller has taken it for Service" in rig.router().read().nodes[0].detail
-
-    def say(status: str) -> None:
-        generation = node.get("HTTPRoute", SERVICE)["metadata"]["generation"]
-        condition = {"status": status, "reason": "Accepted", "message": "", "observedGeneration": generation}
-        conditions = [
-            {**condition, "type": kind, "lastTransitionTime": "2026-11-29T00:00:00Z"}
-            for kind in ("Accepted", "ResolvedRefs")
-        ]
-        told = {"parentRef": {**parent, "namespace": node.name}, "controllerName": "linkerd.io/policy-controller"}
-        body = {"status": {"parents": [{**told, "conditions": conditions}]}}
-        rig.plane.ask("PATCH", node.path("HTTPRoute", SERVICE, "status"), body, "application/merge-patch+json")
-
-    say("False")
-    assert "says Accepted: False" in rig.router().read().nodes[0].detail
-    say("True")
-    assert rig.router().read().nodes[0].settled
+    for node in rig.nodes:
+        linkerd_says(rig.plane, node, "NoMatchingParent")
+    assert "says Accepted: False, NoMatchingParent" in rig.router().read().nodes[0].detail
+    for node in rig.nodes:
+        linkerd_says(rig.plane, node)
+    for step, share in ((claim, 0), (canary, 10), (switch, 100), (restore, 0)):
+        reading = step(rig.router())
+        assert (reading.settled, reading.split.green, share_in(rig, seen(rig))) == (True, share, share)
+    assert codes(rig) == {"generation-untold"}
 
 
 # Speed, and what it costs the API server
@@ -561,7 +577,7 @@ def test_the_examples_are_taken_by_the_api_server_and_by_the_router(
         for found in yaml.safe_load_all((ROOT / "include/kubernetes" / file).read_text()):
             found["metadata"].pop("namespace")
             shop.kubectl("apply", "--validate=strict", "-f", "-", told=yaml.safe_dump(found))
-    page = (ROOT / "docs/kubernetes.md").read_text()
+    page = (ROOT / "docs" / ("linkerd.md" if name == "linkerd.yaml" else "kubernetes.md")).read_text()
     fences = [yaml.safe_load(one) for one in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     section = next(one["router"] for one in fences if one["router"]["type"] == kind)
     node = {**section["nodes"][0], "connection": "x", "namespace": shop.name}
@@ -573,3 +589,8 @@ def test_the_examples_are_taken_by_the_api_server_and_by_the_router(
     # No gateway of that name is here, and no Linkerd.
     assert {one.code for one in router.check()} <= ({"not-in-force"} if kind == "gateway_api" else set())
     assert router.read().split == BLUE
+    if name == "linkerd.yaml":
+        linkerd_says(plane, shop)
+    if name != "gateway.yaml":  # else nobody says that it has taken the route
+        claim(router)
+        assert (canary(router).split, switch(router).split, restore(router).split) == (TENTH, GREEN, BLUE)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bluegreen.catalog.durations import Duration
+from bluegreen.catalog.durations import Duration, text
 from bluegreen.catalog.section import ConnectionId, HostPort, Section
 from bluegreen.core.colors import Color
 
@@ -66,9 +66,34 @@ class KubeSection(Section):
     client_cookie: ClassVar[str | None] = None
 
     nodes: KubeNodes = Field(min_length=1, description="written in this order; one, but for several clusters")
-    settle_within: Duration = Field(
-        timedelta(seconds=30), description="how long a write is waited for until the cluster has it in force"
+    settle_within: Duration | None = Field(
+        None,
+        description="how long each node's write is waited for until the cluster has it in force, one node after the other; "
+        "all together less than release.lease. By default 30s, and at most half of the lease, shared by the nodes",
     )
+
+    def settles_within(self, lease: timedelta) -> timedelta:
+        """Return how long one node's write is waited for: nobody renews the lease meanwhile."""
+        if self.settle_within is not None:
+            return self.settle_within
+        return min(timedelta(seconds=30), lease / 2) / len(self.nodes)
+
+    def need_lease(self, lease: timedelta) -> None:
+        """
+        Refuse what a guard would put back although it is only slow.
+
+        :raises ValueError: all nodes' waits, one after the other, are not shorter than the lease
+        """
+        each, many = self.settle_within, len(self.nodes)
+        if each is None or each * many < lease:
+            return
+        waits = (
+            text(each) if many == 1 else f"{text(each)} for each of {many} nodes in turn, {text(each * many)} in all"
+        )
+        raise ValueError(
+            f"lease is {text(lease)}, and router.settle_within {waits}: a guard would put back what is only slow; "
+            f"give router.settle_within less than {text(lease / many)}, or a lease of more than {text(each * many)}"
+        )
 
 
 class ServiceCanary(Section):

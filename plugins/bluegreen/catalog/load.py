@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from bluegreen.catalog import yaml_text
 from bluegreen.catalog.models import SERVICE_NAME, Service
+from bluegreen.catalog.section import WAY_BACK
 from bluegreen.catalog.sentences import problems_of
 from bluegreen.core.errors import CatalogError
 
@@ -93,7 +94,7 @@ def _partly(told: dict[str, Any], sections: Sequence[str], path: Path) -> Servic
     kept = {key: told[key] for key in sections if key in told}
     nothing = {"type": "command", "command": ["false"]}
     try:
-        service = Service.model_validate_json(json.dumps(kept | {"deploy": nothing}), strict=True)
+        service = Service.model_validate_json(json.dumps(kept | {"deploy": nothing}), strict=True, context=WAY_BACK)
     except ValueError:
         return None
     return service if service.service == path.stem else None

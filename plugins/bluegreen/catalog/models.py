@@ -18,10 +18,10 @@ from bluegreen.catalog.approvals import Approvals
 from bluegreen.catalog.deploys import CommandDeploy, SshDeploy
 from bluegreen.catalog.durations import Duration
 from bluegreen.catalog.evidence import Evidence, Rule, SequentialRule, ThresholdRule, check_rules
-from bluegreen.catalog.kube import GatewayApiRouter, IstioRouter, KubeServiceRouter
+from bluegreen.catalog.kube import GatewayApiRouter, IstioRouter, KubeSection, KubeServiceRouter
 from bluegreen.catalog.kube_deploys import HelmDeploy, KubeColors, KubeDeploy
 from bluegreen.catalog.migrations import Migrations
-from bluegreen.catalog.section import ConnectionId, HostPort, Section, SshLogin, Url
+from bluegreen.catalog.section import WAY_BACK, ConnectionId, HostPort, Section, SshLogin, Url
 from bluegreen.catalog.sessions import Sessions, State
 from bluegreen.catalog.smoke_tests import InsideTest, Smoke
 from bluegreen.catalog.sources import Sources
@@ -285,7 +285,7 @@ class Service(Section):
     evidence: Evidence | None = None
     migrations: Migrations | None = None
     sources: Sources = Field((), description="who else counts requests and errors by color")
-    release: Release = Release()
+    release: Release = Field(Release(), validate_default=True)
     notify: Notify = Notify()
 
     @field_validator("colors")
@@ -325,6 +325,14 @@ class Service(Section):
     def _rules_have_evidence(cls, release: Release, others: ValidationInfo) -> Release:
         if "evidence" in others.data and "sources" in others.data:  # else they are wrong themselves, which is told
             check_rules(release.rules, others.data["evidence"], [source.name for source in others.data["sources"]])
+        return release
+
+    @field_validator("release")
+    @classmethod
+    def _settles_within_the_lease(cls, release: Release, info: ValidationInfo) -> Release:
+        router = info.data.get("router")
+        if isinstance(router, KubeSection) and info.context != WAY_BACK:  # which has no lease
+            router.need_lease(release.lease)
         return release
 
     @field_validator("release")

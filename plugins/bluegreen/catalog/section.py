@@ -17,6 +17,8 @@ from pydantic import (
 )
 
 CONNECTION_ID = r"^[A-Za-z0-9_.-]+$"
+WAY_BACK = "way back"
+"""Context of validation: a broken file is read for its way back, and its ``release`` is not there."""
 _HTTP = TypeAdapter(HttpUrl)
 
 

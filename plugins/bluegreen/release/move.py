@@ -48,7 +48,8 @@ def move(  # each of them is the caller's to choose
     until = ports.now() + (lease or ports.service.release.lease)
     phase = Phase.SWITCHED if share == 100 else Phase.CANARY
     why = f"{by}: {share} % on {color}"
-    release = f"{run}@{stamp.epoch + 1}"
+    # What the run moves on is one release: what a router keeps beside the stamp goes on to count.
+    release = stamp.release if stamp.phase.transitional else f"{run}@{stamp.epoch + 1}"
     mark = Stamp(stamp.epoch + 1, release, by, phase, back_to, stamp.versions, until, at=ports.now(), why=why)
     try:
         split = Split.giving(color, share)

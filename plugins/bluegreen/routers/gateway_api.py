@@ -2,7 +2,8 @@
 Gateway API: the weights of an HTTPRoute's or a GRPCRoute's backendRefs.
 
 A write is in force when every parent of the route says so of this very generation: ``Accepted`` and ``ResolvedRefs``.
-The parent may be a Gateway (Envoy Gateway, Traefik, Istio, a cloud's) or a Service (Linkerd).
+The parent may be a Gateway (Envoy Gateway, Traefik, Istio, a cloud's) or a Service (Linkerd). A controller that never
+says which generation it means (Linkerd's) is taken at its word: whether the write has arrived, the proof finds out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter
 from bluegreen.routers.kube_weights import Destinations, WeightedNode
 
 GROUP = "gateway.networking.k8s.io"
+CORE = "core"
+"""How Linkerd calls the group of a Service, whose name is empty: in its pages, and in each status that it writes."""
 WANTED = ("Accepted", "ResolvedRefs")
 
 
@@ -67,9 +70,14 @@ class RouteNode(WeightedNode):
         """Say which parent has not taken this generation of the route."""
         return next(_not_taken(found, self.cluster.namespace), "")
 
+    def says_no_generation(self, found: Json) -> bool:
+        """Tell whether a parent says of no generation that it has taken it."""
+        said = (found.get("status") or {}).get("parents") or ()
+        return any(not one.get("observedGeneration") for parent in said for one in parent.get("conditions") or ())
+
     def _is_service(self, ref: Json) -> bool:
         group, kind, namespace = ref.get("group", ""), ref.get("kind", "Service"), ref.get("namespace")
-        return (group, kind) == ("", "Service") and namespace in (None, self.cluster.namespace)
+        return group in ("", CORE) and kind == "Service" and namespace in (None, self.cluster.namespace)
 
 
 class GatewayRouter(KubeRouter):
@@ -88,7 +96,7 @@ def parents(refs: Sequence[Mapping[str, Any]], namespace: str) -> Iterator[tuple
     """
     for ref in refs:
         yield (
-            ref.get("group", GROUP),
+            "" if ref.get("group", GROUP) == CORE else ref.get("group", GROUP),
             ref.get("kind", "Gateway"),
             ref.get("namespace", namespace),
             ref["name"],
@@ -113,7 +121,7 @@ def _not_true(answer: Json, name: str, generation: int) -> Iterator[str]:
     conditions = {one["type"]: one for one in answer.get("conditions") or ()}
     for wanted in WANTED:
         one = conditions.get(wanted)
-        if one is None or one.get("observedGeneration", 0) < generation:
+        if one is None or 0 < one.get("observedGeneration", 0) < generation:  # none is 0: it says no generation at all
             yield f"{name} has not said {wanted} of generation {generation} yet"
         elif one["status"] != "True":
             yield f"{name} says {wanted}: {one['status']}, {one.get('reason')}: {one.get('message')}"

@@ -48,6 +48,10 @@ class GatewayCheck(ObjectCheck):
         elif why := self.member.not_in_force(found):
             mend = "see its status: every parent must say Accepted and ResolvedRefs of its generation"
             yield self.finding("not-in-force", f"{self.member.says}: {why}", mend)
+        elif self.member.says_no_generation(found):
+            fact = f"a parent of {self.member.says} does not say which generation it has taken, as Linkerd does"
+            mend = "whether a write has arrived is told by the proof alone: let entry lead through that parent"
+            yield self.finding("generation-untold", fact, mend, "warning")
         yield from self._backends()
 
     def _backends(self) -> Iterator[Finding]:

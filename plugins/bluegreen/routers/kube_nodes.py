@@ -83,7 +83,8 @@ class ObjectNode:
 
     def __init__(self, service: models.Service, router: KubeSection, node: KubeNode, cluster: Cluster) -> None:
         self.service, self.name, self.entry, self.cluster = service.service, node.name, node.entry, cluster
-        self.min_healthy, self.settle_within = service.release.min_healthy, router.settle_within
+        self.min_healthy = service.release.min_healthy
+        self.settle_within = router.settles_within(service.release.lease)
 
     # What a kind says of its object.
 
@@ -116,7 +117,7 @@ class ObjectNode:
         """Return why the split is not in force, and the health of each color."""
         return self.not_in_force(found), self.healths(found)
 
-    def put(self, write: Write, version: Version) -> Json:
+    def put(self, write: Write, version: Version, deadline: Deadline) -> Json:  # noqa: ARG002 - a kind may have to wait
         """Compare and write; a kind that needs more than one write says how."""
         return self.swap(write, version, lambda found: self.edits(found, write.split))
 
@@ -149,10 +150,12 @@ class ObjectNode:
         """
         back = write.stamp is not None and write.stamp.phase.way_back
         again = NodeReading("", split=write.split, stamp=write.stamp).version == tuple(version)  # renewed, or repeated
-        within = min(BACK_WITHIN, self.settle_within) if back or again else self.settle_within
+        deadline = Deadline(self.settle_within)
         with self.errors():
-            found = self.put(write, version)
-            why = self._waited(found, Deadline(within), back=back)
+            found = self.put(write, version, deadline)
+            if back or again:
+                deadline = Deadline(min(BACK_WITHIN, self.settle_within))
+            why = self._waited(found, deadline, back=back)
         if why and not (back or again):
             step = "it is undone where it can be; see bluegreen check"
             raise NotSettled(f"written, but {why}", service=self.service, part=self.name, next_step=step)

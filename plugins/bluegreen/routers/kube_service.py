@@ -25,15 +25,16 @@ from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import NotSettled, UnsupportedSplit
 from bluegreen.core.ports import Limits
 from bluegreen.core.reading import NodeReading
+from bluegreen.core.stamp import Stamp
 from bluegreen.routers import kube_pods
 from bluegreen.routers.kube_connections import open_connections
 from bluegreen.routers.kube_nodes import ARRIVES_WITHIN, Healths, KubeRouter, ObjectNode, Operation, Routed
 from bluegreen.routers.kube_service_check import ServiceCheck
-from bluegreen.routers.kube_sizes import Making, Scales, Sizes, full_size
+from bluegreen.routers.kube_sizes import MEND_AUTOSCALER, Making, Scales, Sized, Sizes, full_size
 from bluegreen.routers.nodes import Version, Write
 
 SIZES = "bluegreen.dev/sizes"
-"""Annotation: color -> [its size before we made a share of it, the size that we gave it]."""
+"""Annotation: ``release`` that made a share, and for each color of which it made one its ``kube_sizes.Sized``."""
 BOTH = "*"
 """What ``moving`` says while the selector takes pods of both colors."""
 
@@ -122,17 +123,18 @@ class ServiceNode(ObjectNode):
         waited = wait_for(self.cluster, ENDPOINT_SLICES, holds, deadline, labels=slices)
         return "" if waited.held else self.look(found)[0]
 
-    def put(self, write: Write, version: Version) -> Json:
+    def put(self, write: Write, version: Version, deadline: Deadline) -> Json:
         """Write at once what needs no pods; else mark, scale, and put in force."""
         if self.scales is None:
-            return super().put(write, version)
+            return super().put(write, version, deadline)
         found = self.cluster.get(self.kind, self.target)
         making = self._making(found, write)
         if making and not making.done(widened=self.selected(found) == BOTH):
-            return self._make(making, found, write, version)
+            return self._make(making, found, write, version, deadline)
         done = self.swap(write, version, lambda now: self.edits(now, write.split), making.words if making else {})
         if write.split.whole:
-            self.scales.back_to_full(self.sizes_of(done))
+            at, sizes = self.selected(found), self.sizes_of(found)
+            self.scales.back_to_full({c: size for c, size in sizes.items() if at != self.router.values[c]})
         return done
 
     def connections(self, color: Color) -> int | None:
@@ -149,8 +151,8 @@ class ServiceNode(ObjectNode):
         """Refuse a share that could not be made with as many pods of the new color as of the live one."""
         if to.whole is not None:
             return
-        self._need_canary(to)
         with self.errors():
+            self._need_canary(to)
             found = self.cluster.get(self.kind, self.target)
             pods = {color: kube_pods.health_of(own).total for color, own in self.pods(found).items()}
         live = max(Color, key=lambda color: (self.selected(found) == self.router.values[color], to.share(color)))
@@ -159,9 +161,12 @@ class ServiceNode(ObjectNode):
             sizes.need(self.service, self.name, to, live.other)
 
     def require_targets(self, node: NodeReading, to: Split) -> None:
-        """Refuse a share that no number of pods makes, and more traffic for a color without ready pods enough."""
+        """Refuse a share that no number of pods makes, and more traffic for a color without pods enough."""
         if to.whole is None and node.split is not None and to != node.split:
             self._need_share(node, to)
+        shared = self.scales is not None and node.split is not None and node.split.whole is None
+        if to.whole and shared and not node.changed_by_hand:  # which is a conflict, and told as one
+            self._need_size(to.whole)
         super().require_targets(node, to)
 
     def pods_before(self, node: NodeReading, share: int) -> int:
@@ -169,26 +174,49 @@ class ServiceNode(ObjectNode):
         made = self.scales is not None and node.split is not None and node.split.whole is None
         return 1 if made else super().pods_before(node, share)
 
-    def sizes_of(self, found: Json) -> Mapping[Color, tuple[int, int]]:
-        """Return the size that each color had before we made a share of it, and the size that we gave it."""
+    def sizes_of(self, found: Json) -> Mapping[Color, Sized]:
+        """
+        Return what was noted of each color of which a share was made.
+
+        They count while the release that made the share is under way, and no longer: after that sizes are their
+        owner's. The color that was live before is never among them: nobody makes a share of it.
+        """
+        stamp = Stamp.from_fields(self.fields(found))
         try:
             said = json.loads((found["metadata"].get("annotations") or {}).get(SIZES, "{}"))
-            return {Color(color): (int(full), int(given)) for color, (full, given) in said.items()}
+            if stamp is None or not stamp.phase.transitional or said.pop("release", None) != stamp.release:
+                return {}
+            sizes = {Color(color): (int(full), *map(int, given)) for color, (full, *given) in said.items()}
         except (ValueError, TypeError, AttributeError):
             return {}  # somebody wrote over it: the sizes of today are taken for whole
+        return {color: size for color, size in sizes.items() if color is not stamp.back_to}
 
     def _need_share(self, node: NodeReading, to: Split) -> None:
-        self._need_canary(to)
         with self.errors():
+            self._need_canary(to)
             found = self.cluster.get(self.kind, self.target)
             moving = node.stamp if node.stamp and node.stamp.phase.transitional else None
             self._share(found, to, moving.back_to if moving else None)
+
+    def _need_size(self, color: Color) -> None:
+        """Refuse all traffic for a color that had fewer pods than the other one when its share was made of them."""
+        with self.errors():
+            found, now = self.cluster.get(self.kind, self.target), cast("Scales", self.scales).both()
+        full, other = full_size(color, now[color], self.sizes_of(found)), now[color.other]
+        if full < other:
+            fact = f"{color} has {full} pods at its full size, and {color.other} has {other}"
+            raise self.refused(fact, f"put it back, and scale {color} before the next release")
 
     def _need_canary(self, to: Split) -> None:
         if self.scales is None:
             fact = f"wanted {to}: a Service's selector gives all or nothing"
             step = "give router.canary.deployments, or use a router with weights: istio, gateway_api"
-            raise UnsupportedSplit(fact, service=self.service, part=self.name, next_step=f"nothing was moved; {step}")
+            raise self._unsupported(fact, step)
+        if moves := next(self.scales.autoscalers(), None):
+            raise self._unsupported(f"wanted {to}: {moves}", MEND_AUTOSCALER)
+
+    def _unsupported(self, fact: str, step: str) -> UnsupportedSplit:
+        return UnsupportedSplit(fact, service=self.service, part=self.name, next_step=f"nothing was moved; {step}")
 
     def _share(self, found: Json, to: Split, back_to: Color | None) -> Making:
         """
@@ -219,31 +247,33 @@ class ServiceNode(ObjectNode):
         if split.whole is None:
             return self._share(found, split, stamp.back_to)
         given = self.sizes_of(found)
-        if split.whole not in given:
-            return None  # it was never scaled by us
+        if split.whole not in given or self.selected(found) == self.router.values[split.whole]:
+            return None  # no share was made of it, or it has all the traffic already
         now = cast("Scales", self.scales).pods(split.whole)
         full = full_size(split.whole, now, given)
         return None if now >= full else Making(split.whole, full, now, full)
 
-    def _make(self, making: Making, found: Json, write: Write, version: Version) -> Json:
+    def _make(self, making: Making, found: Json, write: Write, version: Version, deadline: Deadline) -> Json:
         scales, color = cast("Scales", self.scales), making.color
         # Pods that take all requests must not go before others take some.
         first = write.split if write.split.whole is None and self.selected(found) == self.router.values[color] else None
         words = making.words | {"moving": BOTH if first else self.selected(found)}
 
+        release = {"release": write.stamp.release if write.stamp else ""}
+
         def mark(now: Json) -> Sequence[Operation]:
-            sizes = {**self.sizes_of(now), color: (making.full, making.pods)}
-            text = json.dumps({str(each): list(size) for each, size in sizes.items()})
+            sizes = {**self.sizes_of(now), color: making.size}
+            text = json.dumps(release | {str(each): size for each, size in sizes.items()})
             noted = {"op": "add", "path": f"/metadata/annotations/{escaped(SIZES)}", "value": text}
             return (noted, *(self.edits(now, first) if first else ()))
 
         self.swap(write, version, mark, words)
         marked = NodeReading("", split=write.split, stamp=write.stamp).version
         scales.give(color, making.pods)
-        self._wait_pods(found, making, write.split)
+        self._wait_pods(found, making, write.split, deadline)
         return self.swap(write, marked, lambda now: self.edits(now, write.split), making.words)
 
-    def _wait_pods(self, found: Json, making: Making, split: Split) -> None:
+    def _wait_pods(self, found: Json, making: Making, split: Split, deadline: Deadline) -> None:
         labels = kube_pods.selector_text(
             (found["spec"].get("selector") or {}) | {self.router.label: self.router.values[making.color]}
         )
@@ -253,7 +283,7 @@ class ServiceNode(ObjectNode):
             ready = sum(is_ready(pod) for pod in seen.values())
             return ready >= wanted if split.whole else ready == wanted
 
-        waited = wait_for(self.cluster, PODS, holds, Deadline(self.settle_within), labels=labels)
+        waited = wait_for(self.cluster, PODS, holds, deadline, labels=labels)
         if not waited.held:
             ready = sum(is_ready(pod) for pod in waited.seen.values())
             fact = f"{ready} pods of {making.color} are ready, {wanted} make {split}"

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES, Json
-from bluegreen.clusters.status import scaled_deployment
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.colors import Color
 from bluegreen.core.ports import Finding
 from bluegreen.routers import kube_pods
 from bluegreen.routers.kube_check import ObjectCheck, Right
 from bluegreen.routers.kube_nodes import KubeRouter, ObjectNode
-from bluegreen.routers.kube_sizes import Sizes
+from bluegreen.routers.kube_sizes import MEND_AUTOSCALER, Scales, Sizes
 
 if TYPE_CHECKING:
     from bluegreen.routers.kube_service import ServiceNode
@@ -55,7 +54,7 @@ class ServiceCheck(ObjectCheck):
         rights = [*always]
         if router.canary:
             rights.append(Right(("get", "patch"), DEPLOYMENTS, "scale", tuple(router.canary.deployments.values())))
-            rights.append(Right(("list",), AUTOSCALERS, optional=True))
+            rights.append(Right(("list",), AUTOSCALERS))
         if router.connections:
             rights.append(Right(("get", "create"), PODS, "exec", optional=True))
         return rights
@@ -71,7 +70,8 @@ class ServiceCheck(ObjectCheck):
             fact = f"{name} has sessionAffinity ClientIP: clients stay on their pod, and a share cannot be proven"
             yield self.finding("session-affinity", fact, "sessionAffinity: None, or no canary steps", "warning")
         if self.member.scales:
-            yield from self._deployments(self.member.router.canary.deployments if self.member.router.canary else {})
+            yield from self._deployments(self.member.scales.names)
+            yield from self._autoscalers(self.member.scales)
             yield from self._pods_of_no_color(spec["selector"])
             yield from self._steps(found)
         elif self.shares:
@@ -91,20 +91,14 @@ class ServiceCheck(ObjectCheck):
             if label not in str(scale["status"].get("selector", label)).split(","):
                 fact = f"Deployment {name} does not select {label}: its size would make no share of {color}"
                 yield self.finding("deployment-of-no-color", fact, f"add {label} to its selector and its pods")
-        yield from self._autoscalers(set(names.values()))
 
-    def _autoscalers(self, names: set[str]) -> Iterator[Finding]:
+    def _autoscalers(self, scales: Scales) -> Iterator[Finding]:
         try:
-            items = self.member.cluster.list(AUTOSCALERS).items
+            found = list(scales.autoscalers())
         except ClusterTrouble:
             return  # that we may not is said by the rights
-        for item in items:
-            if (name := scaled_deployment(item)) in names:
-                fact = f"HorizontalPodAutoscaler {item['metadata']['name']} scales Deployment {name}"
-                mend = (
-                    "a share on a plain Service is a number of pods: take the autoscaler out, or use istio, gateway_api"
-                )
-                yield self.finding("autoscaler-moves-the-share", f"{fact}, and would move the canary's share", mend)
+        for fact in found:
+            yield self.finding("autoscaler-moves-the-share", fact, MEND_AUTOSCALER)
 
     def _pods_of_no_color(self, selector: Mapping[str, str]) -> Iterator[Finding]:
         router = self.member.router

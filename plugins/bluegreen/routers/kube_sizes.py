@@ -6,15 +6,17 @@ The live color keeps its size, so that a share is ``pods / (live + pods)``, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from bluegreen.clusters.objects import DEPLOYMENTS, Cluster
+from bluegreen.clusters.objects import AUTOSCALERS, DEPLOYMENTS, Cluster
+from bluegreen.clusters.status import scaled_deployment
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import UnsupportedSplit
 
+MEND_AUTOSCALER = "a share on a plain Service is a number of pods: take the autoscaler out, or use istio, gateway_api"
 CLOSE = 1.0
 """How far from what was asked for, in points of a per cent, a share may be: one of eleven pods is taken for 10 %."""
 
@@ -66,6 +68,10 @@ def share_of(pods: int, others: int) -> int:
     return min(99, max(1, round(100 * pods / (pods + others)))) if pods and others else (100 if pods else 0)
 
 
+Sized = tuple[int, ...]
+"""A color's size before a share was made of it, and then the sizes that it was given."""
+
+
 @dataclass(frozen=True)
 class Making:
     """
@@ -87,20 +93,24 @@ class Making:
         """What stands beside the stamp: which color is scaled."""
         return {"scaled": str(self.color)}
 
+    @property
+    def size(self) -> Sized:
+        """What is noted before it is scaled: it may have the size of today or the new one, should nobody come to scale."""
+        return self.full, self.now, self.pods
+
     def done(self, *, widened: bool) -> bool:
         """Tell whether a share stands already, so that writing its stamp is all there is to do."""
         return widened and self.pods == self.now
 
 
-def full_size(color: Color, now: int, sizes: Mapping[Color, tuple[int, int]]) -> int:
+def full_size(color: Color, now: int, sizes: Mapping[Color, Sized]) -> int:
     """
     Return how many pods a color has when it is not scaled to a share.
 
     :param now: how many it has
-    :param sizes: its size before, and the one that we gave it
     """
-    before, given = sizes.get(color, (now, now))
-    return before if now == given else now  # somebody gave it another size since: that counts
+    full, *given = sizes.get(color, (now,))
+    return full if now in given else now  # somebody gave it another size since: that counts
 
 
 class Scales:
@@ -113,6 +123,13 @@ class Scales:
 
     def __init__(self, cluster: Cluster, names: Mapping[Color, str]) -> None:
         self.cluster, self.names = cluster, names
+
+    def autoscalers(self) -> Iterator[str]:
+        """Say which autoscalers would move a share, as they size its Deployments by themselves."""
+        for one in self.cluster.list(AUTOSCALERS).items:
+            if (name := scaled_deployment(one)) in self.names.values():
+                fact = f"HorizontalPodAutoscaler {one['metadata']['name']} scales Deployment {name}"
+                yield f"{fact}, and would move the canary's share"
 
     def pods(self, color: Color) -> int:
         """Return how many pods a color is to have."""
@@ -127,7 +144,7 @@ class Scales:
         operation = {"op": "replace", "path": "/spec/replicas", "value": pods}
         self.cluster.patch(DEPLOYMENTS, self.names[color], [operation], "scale")
 
-    def back_to_full(self, sizes: Mapping[Color, tuple[int, int]]) -> None:
+    def back_to_full(self, sizes: Mapping[Color, Sized]) -> None:
         """Give colors the size back that they had before a share, as far as it can be had: no traffic waits for it."""
         with suppress(ClusterTrouble):
             for color in sizes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from bluegreen.catalog.load import read_text
+from bluegreen.catalog.load import load_way_back, read_text
 from bluegreen.catalog.models import Service
 from bluegreen.catalog.section import connections
 from bluegreen.core.colors import Color
@@ -84,3 +85,52 @@ def test_defaults_are_the_usual_names() -> None:
 )
 def test_a_wrong_section_is_refused_with_what_is_allowed(kind: str, changes: dict[str, Any], says: str) -> None:
     assert says in refused(kind, **changes)
+
+
+# How long writes are waited for, and who keeps the lease meanwhile: nobody
+
+
+def nodes(count: int) -> list[dict[str, Any]]:
+    return [NODE | {"name": f"n{number}"} for number in range(count)]
+
+
+@pytest.mark.parametrize("release", [{}, {"canary": []}, None])
+@pytest.mark.parametrize(
+    ("count", "within", "said", "less"),
+    [(1, "60s", "1m", "1m"), (3, "20s", "20s for each of 3 nodes in turn, 1m in all", "20s")],
+)  # fmt: skip
+def test_a_wait_that_outlasts_the_lease_is_refused(count: int, within: str, said: str, less: str, release: Any) -> None:
+    for kind in ROUTERS:
+        whole = yaml.safe_load(file(kind, nodes=nodes(count), settle_within=within))
+        whole |= {"release": release or {}}
+        if release is None:
+            del whole["release"]
+        with pytest.raises(CatalogError) as raised:
+            read_text(yaml.safe_dump(whole), Path("shop.yaml"))
+        assert raised.value.key == "release"
+        found = f"lease is 1m, and router.settle_within {said}: a guard would put back what is only slow"
+        allowed = f"give router.settle_within less than {less}, or a lease of more than 1m"
+        assert f"{found}; {allowed}" in str(raised.value)
+        assert read_text(yaml.safe_dump(whole | {"release": {"lease": "61s"}}), Path("shop.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("lease", "count", "each"),
+    [("60s", 1, 30), ("60s", 2, 15), ("60s", 4, 7.5), ("10m", 1, 30), ("10s", 2, 2.5)],
+)
+def test_what_is_not_said_is_shared_by_the_nodes_and_never_outlasts_the_lease(
+    lease: str, count: int, each: float
+) -> None:
+    whole = yaml.safe_load(file("istio", nodes=nodes(count))) | {"release": {"lease": lease}}
+    service = read_text(yaml.safe_dump(whole), Path("shop.yaml"))
+    assert service.router.settles_within(service.release.lease) == timedelta(seconds=each)
+    assert read("istio", settle_within="0s").router.settles_within(timedelta(minutes=1)) == timedelta()
+
+
+def test_a_longer_lease_in_a_part_that_is_not_read_keeps_no_broken_file_from_its_way_back(tmp_path: Path) -> None:
+    whole = yaml.safe_load(file("istio", settle_within="90s")) | {"release": {"lease": "5m"}, "smoke": "broken"}
+    path = tmp_path / f"{whole['service']}.yaml"
+    path.write_text(yaml.safe_dump(whole))
+    found = load_way_back(path)
+    assert found
+    assert found.router.settle_within == timedelta(seconds=90)

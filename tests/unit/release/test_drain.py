@@ -17,9 +17,10 @@ class Keeps:
     """Says what it is given, one answer after the other, the last one again and again."""
 
     def __init__(self, *answers):
-        self.answers = list(answers)
+        self.answers, self.asked = list(answers), []
 
     def connections(self, color):
+        self.asked.append(color)
         if color is GREEN:
             return 7
         said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -39,8 +40,15 @@ def ports(router, log):
 
 
 def test_the_drain_waits_until_no_connection_is_open(log):
-    found = drain(ports(Keeps(3, 3, 1, 0), log), BLUE)
+    keeps = Keeps(3, 1, 0)
+    found = drain(ports(keeps, log), BLUE)
     assert (found.in_flight, found.unit, found.colors) == (0, "connections", {"blue": 0, "green": 7})
+    assert keeps.asked == [
+        BLUE,
+        BLUE,
+        BLUE,
+        GREEN,
+    ]  # each is a command in every pod of it: none is asked twice for one look
     assert log[0].startswith("draining blue: 3 open connections, ")
     assert log[-1].startswith("drained blue: 0 open connections after ")
 
@@ -53,7 +61,9 @@ def test_what_stays_open_is_told_and_no_error(log):
 
 @pytest.mark.parametrize("answer", [None, RouterUnreachable("is deaf", service="shop", part="one", next_step="ask it")])
 def test_what_nobody_tells_is_unknown_and_not_waited_for(log, answer):
-    found = drain(ports(Keeps(answer), log), BLUE)
+    keeps = Keeps(answer)
+    found = drain(ports(keeps, log), BLUE)
+    assert keeps.asked == [BLUE]
     assert (found.in_flight, found.seconds) == (None, 0.0)
     assert log[-1].startswith("not drained: connections that are open to blue stay there until they end")
     assert [line for line in log if "is deaf; ask it" in line] == log[:-1]
@@ -61,9 +71,15 @@ def test_what_nobody_tells_is_unknown_and_not_waited_for(log, answer):
 
 def test_a_node_that_stops_to_tell_leaves_an_unknown_number(log):
     deaf = RouterUnreachable("is deaf", service="shop", part="one", next_step="ask it")
-    found = drain(ports(Keeps(2, 2, deaf), log), BLUE)
+    found = drain(ports(Keeps(2, deaf), log), BLUE)
     assert found.in_flight is None
     assert "drained blue: an unknown number of open connections" in log[-1]
+
+
+def test_a_color_without_an_open_connection_is_asked_once(log):
+    keeps = Keeps(0)
+    assert drain(ports(keeps, log), BLUE).in_flight == 0
+    assert keeps.asked == [BLUE, GREEN]
 
 
 def test_a_router_that_tells_nothing_is_said_so(log):

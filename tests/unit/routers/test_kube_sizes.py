@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import UnsupportedSplit
-from bluegreen.routers.kube_sizes import Sizes, share_of
+from bluegreen.routers.kube_sizes import Sizes, full_size, share_of
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,15 @@ def test_a_share_of_some_is_never_all_or_nothing(pods: int, others: int) -> None
     assert 1 <= share_of(pods, others) <= 99
     assert share_of(0, others) == 0
     assert share_of(pods, 0) == 100
+
+
+@pytest.mark.parametrize(
+    ("now", "noted", "full"),
+    [(9, None, 9), (1, (9, 9, 1), 9), (9, (9, 9, 1), 9), (1, (9, 1, 3), 9), (3, (9, 1, 3), 9), (5, (9, 1, 3), 5), (0, (9, 9, 1), 0)],
+)  # fmt: skip
+def test_a_size_that_nobody_but_us_gave_is_no_full_size(now: int, noted: tuple[int, ...] | None, full: int) -> None:
+    assert full_size(Color.GREEN, now, {Color.GREEN: noted} if noted else {}) == full
+    assert full_size(Color.BLUE, now, {Color.GREEN: noted} if noted else {}) == now
 
 
 def test_a_share_that_cannot_be_made_is_refused_with_those_that_can() -> None:
