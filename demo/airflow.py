@@ -349,9 +349,9 @@ class AirflowStack:
                 "SCHEDULER_IDLE_SLEEP_TIME": 0.1,  # 1.1 -> 0.25 s a task
                 "SCHEDULER_HEARTBEAT_SEC": 1,
                 "JOB_HEARTBEAT_SEC": 2,
-                "SCHEDULER_HEALTH_CHECK_THRESHOLD": 10,
+                "SCHEDULER_HEALTH_CHECK_THRESHOLD": 30,
                 "ORPHANED_TASKS_CHECK_INTERVAL": 10,
-                "TASK_INSTANCE_HEARTBEAT_TIMEOUT": 15,
+                "TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,
                 "TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 2,
                 "TRIGGER_TIMEOUT_CHECK_INTERVAL": 2,
             },
@@ -361,7 +361,7 @@ class AirflowStack:
                 "MIN_FILE_PROCESS_INTERVAL": self.parse_every_s,
                 "PARSING_PROCESSES": 1,
             },
-            "TRIGGERER": {"JOB_HEARTBEAT_SEC": 1, "TRIGGERER_HEALTH_CHECK_THRESHOLD": 5},
+            "TRIGGERER": {"JOB_HEARTBEAT_SEC": 1, "TRIGGERER_HEALTH_CHECK_THRESHOLD": 15},
             "WORKERS": {"MIN_HEARTBEAT_INTERVAL": 1},
             "LOGGING": {"BASE_LOG_FOLDER": self.home / "logs", "COLORED_CONSOLE_LOG": False},
         }

@@ -224,6 +224,7 @@ class HAProxyNode(ProxyNode):
             "option idle-close-on-response",
             "option forwardfor",
             "timeout connect 2s",
+            "timeout check 10s",
             "timeout client 50s",
             "timeout server 50s",
             "timeout http-keep-alive 50s",

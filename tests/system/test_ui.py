@@ -8,16 +8,22 @@ import pytest
 from playwright.sync_api import expect
 
 from demo.shop import BAD
-from tests.system.browser import CHROMIUM, WITHIN_MS, browser
+from tests.system.browser import CHROMIUM, browser
 from tests.system.conftest import eventually
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
-def ui(whole_stack, tmp_path_factory):
+def person(whole_stack, tmp_path_factory):
     with browser(whole_stack.airflow.url, whole_stack.airflow.login, tmp_path_factory.mktemp("images")) as found:
         yield found
+
+
+@pytest.fixture
+def ui(person):
+    yield person
+    person.close()
 
 
 def form_of(ui, dag):
@@ -25,7 +31,7 @@ def form_of(ui, dag):
     ui.open("dags", dag)
     ui.page.get_by_role("button", name="Trigger Dag").click()
     dialog = ui.page.get_by_role("dialog")
-    expect(dialog).to_be_visible(timeout=WITHIN_MS)
+    expect(dialog).to_be_visible()
     return dialog
 
 
@@ -62,7 +68,7 @@ def test_a_release_is_started_in_the_form_and_followed_to_its_end(stack, ui):
     ui.open("dags", stack.dag, "runs", run)
     ui.sees(f"promoted: admin: {version} is live on")
     ui.page.get_by_role("button", name=re.compile("Show Graph")).click()
-    expect(ui.page.locator(".react-flow__node").filter(has_text="verdict").first).to_be_visible(timeout=WITHIN_MS)
+    expect(ui.page.locator(".react-flow__node").filter(has_text="verdict").first).to_be_visible()
     ui.page.get_by_role("button", name="Collapse Details Panel").click()
     ui.page.get_by_role("button", name=re.compile("Fit", re.IGNORECASE)).first.click()
     ui.picture("graph", clip={"x": 64, "y": 340, "width": 1336, "height": 260})
@@ -89,7 +95,7 @@ def test_a_bad_version_is_understood_from_the_run_its_logs_and_its_links(stack, 
     ui.picture("log")
     ui.open("dags", stack.dag, "runs", run.run_id, "tasks", "deploy", "details")
     ui.page.get_by_role("link", name="What happened").click()
-    expect(ui.page).to_have_url(re.compile("tasks/verdict$"), timeout=WITHIN_MS)
+    expect(ui.page).to_have_url(re.compile("tasks/verdict$"))
     ui.page.get_by_role("button", name=re.compile("scroll to top")).click()
     ui.sees("## What moved")
     ui.picture("report")
@@ -98,8 +104,8 @@ def test_a_bad_version_is_understood_from_the_run_its_logs_and_its_links(stack, 
     ui.sees("already restored: blue/green")
     ui.open("dags", stack.dag, "runs", run.run_id, "tasks", "deploy", "details")
     ui.page.get_by_role("link", name="Report").click()
-    expect(ui.page).to_have_url(re.compile("tasks/verdict/xcom$"), timeout=WITHIN_MS)
-    expect(ui.page.get_by_role("cell", name="report", exact=True)).to_be_visible(timeout=WITHIN_MS)
+    expect(ui.page).to_have_url(re.compile("tasks/verdict/xcom$"))
+    expect(ui.page.get_by_role("cell", name="report", exact=True)).to_be_visible()
     assert stack.api.links(stack.dag, run.run_id, "deploy")["Entry"] == "http://shop.test"
 
 
@@ -148,4 +154,4 @@ def test_going_back_is_a_form_with_a_reason(stack, ui):
     ui.sees("rolled back: checkout is broken | ")
     ui.open("dags", "rollback__shop", "runs", back, "tasks", "rollback", "details")
     ui.page.get_by_role("link", name="Report").click()
-    expect(ui.page).to_have_url(re.compile("tasks/rollback/xcom$"), timeout=WITHIN_MS)
+    expect(ui.page).to_have_url(re.compile("tasks/rollback/xcom$"))
