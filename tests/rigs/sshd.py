@@ -148,13 +148,13 @@ class Sshd:
     def cut(self) -> None:
         """Break every connection; what runs on the host goes on."""
         for one in self.sessions():
-            if one.name() == "sshd":
+            if _is_sshd(one):
                 _end(one, signal.SIGKILL)
 
     def freeze(self) -> None:
         """Every connection is silent from now on, as when the host has lost its network."""
         for one in [*self.sessions(), psutil.Process(self._process.pid if self._process else 0)]:
-            if one.name() == "sshd":
+            if _is_sshd(one):
                 _end(one, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -175,6 +175,12 @@ def _words(process: psutil.Process) -> list[str]:
     with suppress(psutil.Error):
         return process.cmdline()
     return []
+
+
+def _is_sshd(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # it ended just now
+        return process.name() == "sshd"
+    return False
 
 
 def _end(process: psutil.Process, number: signal.Signals) -> None:
