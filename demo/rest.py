@@ -12,7 +12,7 @@ __all__ = ["AirflowApi", "ApiError"]
 
 ENDED = frozenset({"success", "failed"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-POLL_S = 0.2
+POLL_S = 0.5
 
 
 DATABASE_TRIES = 3

@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items):
 
 def eventually(predicate: Callable[[], T], what: str) -> T:
     """Wait for what must come, and return it."""
-    return wait_until(predicate, PATIENCE_S, what, 0.05)
+    return wait_until(predicate, PATIENCE_S, what, 0.2)  # each look costs Airflow, too
 
 
 @dataclass
