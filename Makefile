@@ -32,7 +32,7 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n 3 -m "not system and not kubernetes"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m system
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m system
 	$(KUBERNETES_TESTS)
 endif
 

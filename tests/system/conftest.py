@@ -48,6 +48,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/system" in str(item.fspath):
             item.add_marker(pytest.mark.system)
+    # First what has an Airflow of its own: the stack, once started, would stand idle beside it under its load.
+    items.sort(key=lambda item: "whole_stack" in item.fixturenames)
 
 
 def eventually(predicate: Callable[[], T], what: str) -> T:
