@@ -82,14 +82,15 @@ def drain(ports: Ports, color: Color) -> Drained:
 
 def _connections_drained(ports: Ports, color: Color, router: KeepsConnections) -> Drained:
     count = partial(_connections, ports, router)
-    first = count(color)  # a command in each pod of it: asked once
-    if first is None:
+    left = count(color)
+    if left is None:
         ports.log(
             f"not drained: connections that are open to {color} stay there until they end, and it is not known how many"
             " they are; see router.connections"
         )
         return Drained(color, None, 0.0, unit="connections")
-    return _drained(ports, color, "connections", count, first)
+    known = [left]  # each count is a command in each pod: the drain's first look is this one
+    return _drained(ports, color, "connections", lambda of: known.pop() if known and of is color else count(of))
 
 
 def _connections(ports: Ports, router: KeepsConnections, color: Color) -> int | None:
@@ -100,11 +101,9 @@ def _connections(ports: Ports, router: KeepsConnections, color: Color) -> int | 
         return None
 
 
-def _drained(
-    ports: Ports, color: Color, unit: Unit, count: Callable[[Color], int | None], first: int | None = None
-) -> Drained:
+def _drained(ports: Ports, color: Color, unit: Unit, count: Callable[[Color], int | None]) -> Drained:
     deadline = ports.deadline(ports.service.release.drain)
-    left = _until_none(ports, f"draining {color}", lambda: count(color), deadline, unit, first)
+    left = _until_none(ports, f"draining {color}", lambda: count(color), deadline, unit)
     waited = ports.service.release.drain.total_seconds() - deadline.left
     colors = {str(each): left if each is color else count(each) for each in Color}
     told = ", ".join(f"{each} {'unknown' if found is None else found}" for each, found in colors.items())
@@ -141,22 +140,13 @@ def wait_until_unused(ports: Ports, color: Color, reading: Reading) -> None:
     )
 
 
-def _until_none(  # what is counted, how long, and how it is told
-    ports: Ports,
-    doing: str,
-    count: Callable[[], int | None],
-    deadline: Deadline,
-    unit: Unit,
-    first: int | None = None,
+def _until_none(
+    ports: Ports, doing: str, count: Callable[[], int | None], deadline: Deadline, unit: Unit
 ) -> int | None:
-    """
-    Return what is left when nothing is any more, or the time is over; tell of it now and then.
-
-    :param first: what was counted just now; None where nothing was
-    """
-    left = first
+    """Return what is left when nothing is any more, or the time is over; tell of it now and then."""
+    left: int | None = None
     for attempt in deadline.tries(first_pause=0.2):
-        left = count() if attempt > 1 or first is None else first
+        left = count()
         if left == 0:
             break
         if attempt % 10 == 1:

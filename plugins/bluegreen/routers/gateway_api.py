@@ -76,8 +76,8 @@ class RouteNode(WeightedNode):
         return any(not one.get("observedGeneration") for parent in said for one in parent.get("conditions") or ())
 
     def _is_service(self, ref: Json) -> bool:
-        group, kind, namespace = ref.get("group", ""), ref.get("kind", "Service"), ref.get("namespace")
-        return group in ("", CORE) and kind == "Service" and namespace in (None, self.cluster.namespace)
+        group, kind, namespace = _group(ref, ""), ref.get("kind", "Service"), ref.get("namespace")
+        return (group, kind) == ("", "Service") and namespace in (None, self.cluster.namespace)
 
 
 class GatewayRouter(KubeRouter):
@@ -88,6 +88,12 @@ class GatewayRouter(KubeRouter):
     limits = Limits(follow_within=ARRIVES_WITHIN, arrives_within=ARRIVES_WITHIN)
 
 
+def _group(ref: Mapping[str, Any], usual: str) -> str:
+    """Return a reference's group by its real name; ``usual`` is the one that it may leave out."""
+    found = str(ref.get("group", usual))
+    return "" if found == CORE else found
+
+
 def parents(refs: Sequence[Mapping[str, Any]], namespace: str) -> Iterator[tuple[Any, ...]]:
     """
     Yield what tells parents apart; what a reference leaves out is the API's default.
@@ -96,7 +102,7 @@ def parents(refs: Sequence[Mapping[str, Any]], namespace: str) -> Iterator[tuple
     """
     for ref in refs:
         yield (
-            "" if ref.get("group", GROUP) == CORE else ref.get("group", GROUP),
+            _group(ref, GROUP),
             ref.get("kind", "Gateway"),
             ref.get("namespace", namespace),
             ref["name"],

@@ -258,7 +258,6 @@ class ServiceNode(ObjectNode):
         # Pods that take all requests must not go before others take some.
         first = write.split if write.split.whole is None and self.selected(found) == self.router.values[color] else None
         words = making.words | {"moving": BOTH if first else self.selected(found)}
-
         release = {"release": write.stamp.release if write.stamp else ""}
 
         def mark(now: Json) -> Sequence[Operation]:

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import stat
-import time
 
 import psutil
 import pytest
@@ -12,7 +11,7 @@ import requests
 
 from demo.airflow import COMPONENTS, AirflowStack, AirflowStackError
 from demo.rest import AirflowApi, ApiError
-from tests.system.conftest import PATIENCE_S
+from tests.system.conftest import PATIENCE_S, eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
@@ -69,14 +68,6 @@ def api(stack):
     api = AirflowApi(stack.url, *stack.login)
     api.wait_dags({"tiny"}, PATIENCE_S)
     return api
-
-
-def eventually(look, timeout_s=PATIENCE_S):
-    deadline = time.monotonic() + timeout_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.1)
-    return found
 
 
 def test_a_run_succeeds_and_can_be_read(api):
@@ -149,7 +140,7 @@ def test_a_killed_task_fails_its_run(stack, api):
         pid = api.task("tiny", run_id, "nap")["pid"]
         return next((running for running in stack.task_processes() if running.task == pid), None)
 
-    running = eventually(this_task)
+    running = eventually(this_task, "the task to run")
     assert running.supervisor in stack.pids("scheduler")
     os.kill(running.task, signal.SIGKILL)
     assert api.wait_run("tiny", run_id, PATIENCE_S)["state"] == "failed"
@@ -174,7 +165,7 @@ def test_a_component_that_dies_is_named_with_its_last_words(stack):
 def test_nothing_is_left_after_stop_and_a_second_start_knows_the_past(folders, stack, api):
     """Last in this file: it ends the module's stack, with a task running and orphaned workers about."""
     api.trigger("tiny", {"nap_s": 60})
-    eventually(stack.task_processes)
+    eventually(stack.task_processes, "a task to run")
     pids = [process.pid for process in stack.processes()]
     stack.stop(grace_s=5)
     assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []

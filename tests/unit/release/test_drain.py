@@ -43,12 +43,8 @@ def test_the_drain_waits_until_no_connection_is_open(log):
     keeps = Keeps(3, 1, 0)
     found = drain(ports(keeps, log), BLUE)
     assert (found.in_flight, found.unit, found.colors) == (0, "connections", {"blue": 0, "green": 7})
-    assert keeps.asked == [
-        BLUE,
-        BLUE,
-        BLUE,
-        GREEN,
-    ]  # each is a command in every pod of it: none is asked twice for one look
+    # Each is a command in every pod of it: none is asked twice for one look.
+    assert keeps.asked == [BLUE, BLUE, BLUE, GREEN]
     assert log[0].startswith("draining blue: 3 open connections, ")
     assert log[-1].startswith("drained blue: 0 open connections after ")
 
