@@ -87,7 +87,7 @@ def test_what_a_watch_asked_of_an_api_is_in_its_event_and_added_up_with_what_the
     ports.router.calls = {"get": 3, "patch": 2}  # as a router in a cluster tells
     monkeypatch.setattr(watch, "ports_for", lambda *_: ports)
     (event,) = events(watch.WatchTrigger(spec.model_dump(mode="json")))
-    steps = [Step("canary_1", "success", {"calls": {"get": 5}}), Step("canary_1_watch", "success", None, event)]
+    steps = [Step("canary_1", "success", {"calls": {"get": 5}}), Step("canary_1_watch", "success", event, event)]
     told = report(Ran("release", "shop", "run-1", "promoted", "", "ann", "1.5.0"), steps)
     assert told.calls == {"get": 8, "patch": 2}
     assert "Calls to API servers: 8 get, 2 patch." in markdown(told.as_json())

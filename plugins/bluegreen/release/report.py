@@ -164,7 +164,8 @@ def report(ran: Ran, steps: Sequence[Step]) -> Report:
         diagnosis=next((step.value["diagnosis"] for step in steps if step.value and step.value.get("diagnosis")), None),
         database=_database(ran, steps),
         changes=ran.changes,
-        calls=_calls([plan, *(left for step in steps for left in (step.value, step.end) if left)]),
+        # A watch that was healthy leaves its end as its value, too.
+        calls=_calls([plan, *(left for step in steps if (left := step.end or step.value))]),
     )
 
 
