@@ -9,6 +9,7 @@ import pytest
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced, SecretMissing
 from bluegreen.core.ports import Deployed
+from bluegreen.deployers.helm_program import Helm
 from demo.processes import wait_until
 from tests.rigs import kube_deploy
 from tests.rigs.kube_deploy import CHART, PASSWORD, helm, helm_rig
@@ -203,7 +204,23 @@ def broken_off(rig):
         process.wait()
 
 
-def test_a_newer_claim_ends_a_helm_that_is_under_way(rig):
+def seen_between(monkeypatch):
+    """Let the second look at an upgrade under way see what Helm tells between its failure and its own way back."""
+    real, pending = Helm.history, []
+
+    def history(self):
+        told = real(self)
+        if told and told[-1]["status"].startswith("pending"):
+            pending.append(told)
+            if len(pending) == 2:
+                return [*told[:-1], told[-1] | {"status": "failed"}]
+        return told
+
+    monkeypatch.setattr(Helm, "history", history)
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_newer_claim_ends_a_helm_that_is_under_way(rig, monkeypatch, between):
     failed = []
 
     def older():
@@ -215,6 +232,8 @@ def test_a_newer_claim_ends_a_helm_that_is_under_way(rig):
     thread = threading.Thread(target=older)
     thread.start()
     wait_until(lambda: image(rig) == "shop:missing", 30, "the older one's image")
+    if between:
+        seen_between(monkeypatch)
     assert rig.deployer().deploy(Color.GREEN, "2.0", 2, TWO) == Deployed("2.0", 2, 2)
     thread.join()
     assert isinstance(failed[0], DeployFenced), failed

@@ -250,8 +250,11 @@ class HelmDeployer(KubeColorsDeployer):
         history: list[Json] = []
         for _ in Deadline(self._wait if same else min(self._wait, ENDS_WITHIN)).tries(first_pause=0.5):
             history = helm.history()
-            if not helm.half_way(history):
+            # One that failed is not at rest: the Helm that was ended may go back by itself yet.
+            if not history or history[-1]["status"] == "deployed":
                 return
+        if not helm.half_way(history):
+            return
         good = _good(history)
         said = f"{_line(history[-1])} was left half-way; back to {f'revision {good}' if good else 'nothing'}"
         self._log(f"{self._service.service}: {color}: {said}")
