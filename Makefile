@@ -5,8 +5,8 @@ BIN := .venv/bin
 export PYTHONPATH := plugins:.
 export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
 
-# By file: each worker that has such a test starts a control plane of its own.
-KUBERNETES_TESTS = $(BIN)/python -m pytest -n 2 --dist loadfile -m kubernetes
+# In runs of neighbours: each worker starts a control plane of its own, and a rig of each kind that its tests want.
+KUBERNETES_TESTS = $(BIN)/python -m pytest -n 3 --dist worksteal -m kubernetes
 
 .DEFAULT_GOAL := help
 .PHONY: install demo airflow test kubernetes test-kubernetes lint bench soak images dashboards lock clean help
