@@ -27,13 +27,12 @@ demo: install ## good, bad and refused releases, on a real Airflow, with HAProxy
 airflow: install ## a real Airflow on include/services, to try your own service with (PORT=8080)
 	$(BIN)/python -m demo.own $(if $(PORT),--port $(PORT))
 
-test: install ## everything, with the reason of each skip; ARGS="-k …" for some of it
+test: install ## everything but what needs Kubernetes, with the reason of each skip; ARGS="-k …" for some of it
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n 3 -m "not system and not kubernetes"
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m system
-	$(KUBERNETES_TESTS)
 endif
 
 kubernetes: install ## build Kubernetes' own programs into ~/.cache/bluegreen, once; needs Go (ARGS="plane": the control plane only)
