@@ -5,9 +5,6 @@ BIN := .venv/bin
 export PYTHONPATH := plugins:.
 export BLUEGREEN_SERVICES ?= $(CURDIR)/include/services
 
-# In runs of neighbours: each worker starts a control plane of its own, and a rig of each kind that its tests want.
-KUBERNETES_TESTS = $(BIN)/python -m pytest -n 3 --dist worksteal -m kubernetes
-
 .DEFAULT_GOAL := help
 .PHONY: install demo airflow test kubernetes test-kubernetes lint bench soak images dashboards lock clean help
 
@@ -39,7 +36,8 @@ kubernetes: install ## build Kubernetes' own programs into ~/.cache/bluegreen, o
 	$(BIN)/python -m tools.kubernetes $(ARGS)
 
 test-kubernetes: install kubernetes ## build or find them, then everything that needs them
-	$(KUBERNETES_TESTS)
+	@# Neighbours together: each worker starts a control plane of its own, and a rig of each kind that its tests want.
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m kubernetes
 
 lint: install ## ruff, mypy, import-linter, the catalog, DAG integrity
 	$(BIN)/ruff format --check .
