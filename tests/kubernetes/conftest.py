@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from bluegreen.hosts import host_files
 from demo.kubernetes.plane import missing
 from tests.rigs.kube_shared import shared
 from tests.rigs.registry import RIGS
@@ -61,3 +64,21 @@ def service_rig(router_rigs):
     rig = router_rigs("kube_service")
     rig.reset()
     return rig
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Any]], list[str]]:
+    """Let something happen at the n-th border of the API writes of this process; return what was passed."""
+
+    def put(number: int, happen: Callable[[], Any]) -> list[str]:
+        passed: list[str] = []
+
+        def checkpoint(name: str) -> None:
+            passed.append(name)
+            if len(passed) == number:
+                happen()
+
+        monkeypatch.setattr(host_files, "checkpoint", checkpoint)
+        return passed
+
+    return put

@@ -1,4 +1,4 @@
-"""The guide's own Deployments, as they stand: a version is deployed to the idle one, and the live one stays as it is."""
+"""The guide's own manifests, as they stand: a version goes to the idle Deployment, and the Service is switched to it and back."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 
 from bluegreen.catalog import models
-from bluegreen.core.colors import Color
+from bluegreen.core.colors import Color, Split
 from bluegreen.core.errors import DeployError
 from bluegreen.core.ports import Credentials, Deployed
+from bluegreen.core.stamp import Phase
 from bluegreen.deployers.registry import make_deployer
+from bluegreen.routers.registry import make_router
 from demo.kubernetes.namespace import Account
+from tests.kubernetes.steps import (
+    claim,
+    mark,
+    restore,
+    switch,
+)
 from tests.rigs.kube_deploy import ACCOUNT, RBAC
 from tests.rigs.kube_routers import ROOT
 
@@ -95,3 +103,42 @@ def test_a_version_that_does_not_come_up_leaves_the_guides_deployments_as_they_w
         deployer_of(guide).deploy(Color.GREEN, "crash", 1, "run@1")
     assert {color: guide.get("Deployment", f"app-{color}")["spec"] for color in Color} == before
     guide.wait_ready("app-green", 3)
+
+
+def test_the_guides_three_manifests_work_as_they_stand(plane: Any, shop: Any) -> None:
+    guide = ROOT / "benchmarks/guide"
+    for name in ("service.yaml", "deployment-blue.yaml", "deployment-green.yaml"):
+        shop.kubectl("apply", "-f", "-", told=(guide / name).read_text())
+    for color in Color:
+        shop.wait_ready(f"app-{color}", 3)
+    account = shop.account(
+        "bluegreen",
+        ("", "services", "get,patch"), ("", "pods", "list,watch"), ("discovery.k8s.io", "endpointslices", "list,watch"),
+        ("apps", "deployments/scale", "get,patch"), ("autoscaling", "horizontalpodautoscalers", "list"),
+    )  # fmt: skip
+    node = {"name": "production", "connection": "x", "namespace": shop.name, "entry": "127.0.0.1:1"}
+    section = {"type": "kube_service", "nodes": [node], "service": "app-service", "label": "version"}
+    section["canary"] = {"deployments": {"blue": "app-blue", "green": "app-green"}}
+    service = models.Service.model_validate(
+        {
+            "service": "app",
+            "entry": {"url": "http://app.test"},
+            "router": section,
+            "colors": {color: {"targets": [f"http://{color}.test"]} for color in Color},
+            "deploy": {"type": "command", "command": ["true"]},
+            "release": {"canary": [{"share": 25}]},
+        }
+    )
+    router: Any = make_router(service, lambda _: Credentials(extra={"kube_config": account.config()}))
+    router.proving = False
+    assert list(router.check()) == []
+    claim(router)
+    router.shift(Split(75, 25), (1, "run@1"), mark(2, Phase.CANARY))
+    assert shop.kubectl("get", "service", "app-service", "-o", "jsonpath={.spec.selector}") == '{"app":"myapp"}'
+    switch(router)
+    assert shop.kubectl("get", "service", "app-service", "-o", "jsonpath={.spec.selector.version}") == "green"
+    assert sorted(shop.endpoints("app-service")) == sorted(
+        p["status"]["podIP"] for p in shop.list("Pod", "version=green")
+    )
+    restore(router)
+    assert shop.kubectl("get", "service", "app-service", "-o", "jsonpath={.spec.selector.version}") == "blue"

@@ -18,7 +18,7 @@ from demo.kubernetes.namespace import service
 from demo.kubernetes.roles import FOLDER, account_of, shipped
 from demo.processes import wait_until
 from tests.dags.test_operators import context
-from tests.kubernetes.test_routers import seen, share_in
+from tests.kubernetes.steps import seen, share_in
 from tests.rigs import kube_deploy, kube_node
 from tests.rigs.deploy_targets import make_service
 

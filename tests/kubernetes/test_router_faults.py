@@ -2,69 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from bluegreen.core.colors import Color, Split
+from bluegreen.core.colors import Color
 from bluegreen.core.errors import NotSettled, RouterError, RouterRefused, RouterUnreachable, TrafficConflict
-from bluegreen.core.stamp import Phase, Stamp
-from bluegreen.hosts import host_files
+from bluegreen.core.stamp import Phase
 from demo.kubernetes import pods
 from demo.processes import wait_until
+from tests.kubernetes.steps import (
+    BLUE,
+    GREEN,
+    TENTH,
+    canary,
+    claim,
+    mark,
+    restore,
+    stands,
+    switch,
+)
 
 pytestmark = pytest.mark.kubernetes
 
-BLUE, GREEN, TENTH = Split(100, 0), Split(0, 100), Split(90, 10)
-LEASE = datetime(2026, 11, 23, 7, tzinfo=UTC)
 KINDS = ("kube_service", "istio", "gateway_api")
-
-
-def mark(epoch: int, phase: Phase) -> Stamp:
-    return Stamp(epoch, "run@1", str(phase), phase, Color.BLUE, lease=LEASE if phase.transitional else None)
-
-
-def claim(router: Any) -> Any:
-    return router.shift(BLUE, None, mark(1, Phase.CLAIMED))
-
-
-def canary(router: Any) -> Any:
-    return router.shift(TENTH, (1, "run@1"), mark(2, Phase.CANARY))
-
-
-def switch(router: Any) -> Any:
-    return router.shift(GREEN, (2, "run@1"), mark(3, Phase.SWITCHED))
-
-
-def restore(router: Any) -> Any:
-    found = router.read().stamp
-    return router.shift(BLUE, found.identity, mark(found.epoch + 1, Phase.RESTORED))
-
-
-def stands(rig: Any, split: Split, epoch: int) -> None:
-    reading = rig.router().read()
-    assert [(n.split, n.epoch, n.settled) for n in reading.nodes] == [(split, epoch, True)] * 2, reading.nodes
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Any]], list[str]]:
-    """Let something happen at the n-th border of the API writes of this process; return what was passed."""
-
-    def put(number: int, happen: Callable[[], Any]) -> list[str]:
-        passed: list[str] = []
-
-        def checkpoint(name: str) -> None:
-            passed.append(name)
-            if len(passed) == number:
-                happen()
-
-        monkeypatch.setattr(host_files, "checkpoint", checkpoint)
-        return passed
-
-    return put
 
 
 # The API server

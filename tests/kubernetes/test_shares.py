@@ -16,12 +16,11 @@ from bluegreen.release.plan import Request, dry_run, plan
 from bluegreen.release.ports import Ports
 from bluegreen.routers import kube_service
 from demo.processes import wait_until
-from tests.kubernetes.test_router_faults import (
+from tests.kubernetes.steps import (
     BLUE,
     GREEN,
     LEASE,
     TENTH,
-    at_step,
     canary,
     claim,
     mark,
@@ -32,7 +31,6 @@ from tests.kubernetes.test_router_faults import (
 from tests.rigs.kube_routers import SERVICE
 
 pytestmark = pytest.mark.kubernetes
-__all__ = ["at_step"]
 
 SCALER = {"apiVersion": "apps/v1", "kind": "Deployment"}
 SKIPPED = {"skip_reason": "nobody counts requests here"}

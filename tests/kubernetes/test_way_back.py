@@ -19,8 +19,7 @@ from bluegreen.release.move import move
 from bluegreen.release.ports import Ports
 from bluegreen.release.restore import restore
 from bluegreen.release.wiring import ports_for
-from tests.kubernetes.test_router_faults import BLUE, LEASE, TENTH, canary, claim
-from tests.kubernetes.test_routers import seen, share_in
+from tests.kubernetes.steps import BLUE, LEASE, TENTH, canary, claim, seen, share_in
 
 pytestmark = pytest.mark.kubernetes
 
