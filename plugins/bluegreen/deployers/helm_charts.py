@@ -37,7 +37,7 @@ LOOK_EVERY = 2.0
 DIAGNOSE_EACH = 3
 """Looks from one diagnosis to the next."""
 ENDS_WITHIN = timedelta(seconds=10)
-"""How long a Helm may take to end once a newer claim has its color."""
+"""How long a Helm may take to end once a newer claim has its color, and to go from its failure to its way back."""
 
 
 @dataclass
@@ -248,10 +248,14 @@ class HelmDeployer(KubeColorsDeployer):
         :param same: it is of this very claim, whose fence does not end it; one of an older claim ends by itself
         """
         history: list[Json] = []
+        failed: Deadline | None = None
         for _ in Deadline(self._wait if same else min(self._wait, ENDS_WITHIN)).tries(first_pause=0.5):
             history = helm.history()
-            # One that failed is not at rest: the Helm that was ended may go back by itself yet.
             if not history or history[-1]["status"] == "deployed":
+                return
+            # One that failed is not at rest at once: the Helm that was ended may go back by itself yet.
+            failed = (failed or Deadline(ENDS_WITHIN)) if history[-1]["status"] == "failed" else None
+            if failed and not failed.left:
                 return
         if not helm.half_way(history):
             return

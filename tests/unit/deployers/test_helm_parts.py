@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import timedelta
 
 import pytest
 
 from bluegreen.clusters.access import Access
+from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError
-from bluegreen.deployers import helm_program
+from bluegreen.core.ports import Credentials
+from bluegreen.deployers import helm_charts, helm_program
 from bluegreen.deployers.helm_diff import objects_in
 from bluegreen.deployers.helm_program import Helm
+from bluegreen.deployers.registry import make_deployer
+from tests.unit.catalog.test_kube_deploys import HELM, read
 
 SECRET = "hunter2-of-the-chart"  # noqa: S105 - what must be shown nowhere
 
@@ -83,3 +88,21 @@ def test_a_chart_that_renders_no_yaml_is_told_by_its_line_and_nothing_that_stand
     with pytest.raises(ValueError, match="the rendered chart is no YAML in line 2") as raised:
         objects_in(f"kind: X\n{bad}")
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("told", "rests_after"),
+    [
+        (["pending-upgrade", "failed", "pending-rollback", "deployed"], 10),
+        (["pending-upgrade", "failed"], 0),  # nobody goes back from there: its Helm is gone, or could not
+    ],
+)
+def test_a_helm_of_the_same_claim_is_waited_for_until_it_is_at_rest(helm, monkeypatch, tmp_path, told, rests_after):
+    monkeypatch.setattr(helm_charts, "ENDS_WITHIN", timedelta(seconds=rests_after))
+    looks = tmp_path / "looks"
+    lines = [json.dumps([{"revision": 1, "status": status, "chart": "shop", "description": ""}]) for status in told]
+    (tmp_path / "told").write_text("\n".join(lines) + "\n")
+    at_work = helm(f'echo >> {looks}; head -n "$(wc -l < {looks})" {tmp_path}/told | tail -n 1')
+    deployer = make_deployer(read(f"{HELM}  ready_within: 60s\n"), lambda _: Credentials())
+    deployer._settle(at_work, Color.GREEN, same=True)
+    assert len(looks.read_text()) == len(told)
