@@ -30,6 +30,7 @@ ifdef ARGS
 else
 	$(BIN)/python -m pytest -n 3 -m "not system and not kubernetes"
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m system
+	@echo "left out: what needs Kubernetes' own programs; make test-kubernetes builds or finds them, and runs it"
 endif
 
 kubernetes: install ## build Kubernetes' own programs into ~/.cache/bluegreen, once; needs Go (ARGS="plane": the control plane only)
