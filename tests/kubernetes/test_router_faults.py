@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +150,23 @@ def test_a_token_that_ran_out_is_told_and_the_other_node_goes_back(rig: Any) -> 
         findings = {(one.code, one.level) for one in rig.router().check()}
         assert ("cluster-forbidden", "error") in findings
     finally:
+        rig.configs[0] = good
+    rig.router().catch_up()
+    stands(rig, BLUE, 3)
+
+
+def test_a_login_plugin_that_hangs_holds_up_no_other_nodes_way_back(rig: Any, tmp_path: Path) -> None:
+    claim(rig.router())
+    canary(rig.router())
+    good, user = rig.configs[0], "client.authentication.k8s.io/v1"
+    hangs = {"apiVersion": user, "command": "sh", "args": ["-c", f"until [ -e {tmp_path}/go ]; do sleep 0.2; done"]}
+    try:
+        rig.configs[0] = good | {"users": [{**one, "user": {"exec": hangs}} for one in good["users"]]}
+        back = rig.router().shift(BLUE, (2, "run@1"), mark(3, Phase.RESTORED))
+        assert [(node.node, node.reachable, node.epoch) for node in back.nodes] == [("one", False, 0), ("two", True, 3)]
+        assert "the login did not answer within" in back.nodes[0].error
+    finally:
+        (tmp_path / "go").touch()
         rig.configs[0] = good
     rig.router().catch_up()
     stands(rig, BLUE, 3)

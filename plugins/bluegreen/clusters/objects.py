@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bluegreen.catalog.kube import ClusterPlace
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MANAGER = "bluegreen"
 """Our field manager: what stands in ``managedFields`` beside each field that we wrote."""
+STRICT = {"fieldValidation": "Strict"}
+"""A field that nobody knows is refused: left to itself the API server drops it and says nothing."""
 JSON_PATCH, APPLY_PATCH = "application/json-patch+json", "application/apply-patch+yaml"
 
 Json = dict[str, Any]
@@ -112,6 +114,7 @@ class Cluster:
         self.access, self.namespace, self.timeout = access, namespace, timeout
         self.calls: Counter[str] = Counter()
         """How often each verb was asked for: get, list, watch, create, patch, apply, delete, review."""
+        self._login: Future[ApiClient] | None = None
 
     @classmethod
     def of(cls, place: ClusterPlace, secrets: Secrets | None) -> Cluster:
@@ -137,7 +140,7 @@ class Cluster:
 
     def create(self, kind: Kind, body: Mapping[str, Any]) -> Json:
         """Make an object; ``conflict`` where one of that name is there."""
-        return dict(self._call("create", "POST", kind, body=body, query={"fieldManager": MANAGER}))
+        return dict(self._call("create", "POST", kind, body=body, query={"fieldManager": MANAGER, **STRICT}))
 
     def patch(self, kind: Kind, name: str, operations: Sequence[Mapping[str, Any]], part: str = "") -> Json:
         """
@@ -157,7 +160,7 @@ class Cluster:
         """
         whole = {"apiVersion": kind.api_version, "kind": kind.name, **body}
         whole["metadata"] = {**body.get("metadata", {}), "name": name}
-        query = {"fieldManager": MANAGER, "force": str(force).lower()}
+        query = {"fieldManager": MANAGER, "force": str(force).lower(), **STRICT}
         return dict(self._call("apply", "PATCH", kind, name, body=whole, query=query, content=APPLY_PATCH))
 
     def delete(self, kind: Kind, name: str, preconditions: Mapping[str, str] | None = None) -> Json:
@@ -223,9 +226,16 @@ class Cluster:
             )  # fmt: skip
             return str(answer.data.decode(errors="replace"))
 
-    @cached_property
+    @property
     def _client(self) -> ApiClient:
-        return self.access.client()
+        if self._login is None:
+            self._login = self.access.begin(self.timeout)
+        try:
+            return self.access.waited(self._login, self.timeout)
+        except ClusterTrouble as trouble:
+            if trouble.kind != "unreachable":  # else it is waited for again: it was not asked twice at once
+                self._login = None
+            raise
 
     def _call(
         self,

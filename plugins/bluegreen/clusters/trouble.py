@@ -13,6 +13,9 @@ Trouble = Literal["unreachable", "forbidden", "missing", "conflict", "refused", 
 _HANDSHAKE = re.compile(r"Handshake status (?P<status>\d+) .* -\+-\+- (?P<body>.*)$", re.DOTALL)
 _UNSAID = re.compile(r" is forbidden: *$")
 """Who may open a stream and not ``create`` it: the API server says neither who nor what."""
+_UNTYPED = "failed to create typed patch object"
+"""What a server-side apply says, with status 500, of a field that is not known, has another type or stands twice."""
+_VALUE = re.compile(r"got &value\.\w+\{.*?\}(?=$|[\n,;])", re.DOTALL)
 RULE = re.compile(r'User "(?P<who>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
 
 
@@ -89,6 +92,12 @@ def told(asked: Asked) -> Iterator[None]:
     except (HTTPError, OSError) as error:
         mend = f"see whether this host reaches the API server ({asked.access})"
         raise ClusterTrouble("unreachable", f"cannot {asked.what}: {_short(error)}", mend) from error
+    except ValueError as error:
+        # Its text may be the header with the token.
+        fact = f"cannot {asked.what}: {type(error).__name__} in what was to be sent, or in the answer"
+        raise ClusterTrouble(
+            "refused", fact, f"see the login ({asked.access}), and a proxy before the API server"
+        ) from None
 
 
 def _refused(error: Any, asked: Asked) -> ClusterTrouble:
@@ -108,7 +117,7 @@ def answered(status: int, body: Any, asked: Asked) -> ClusterTrouble:
     """
     said = _status(body)
     message, details = said.get("message", ""), said.get("details") or {}
-    fact = f"cannot {asked.what}: {status} {message}".rstrip()
+    fact = f"cannot {asked.what}: {status} {_shown(message, asked)}".rstrip()
     if status == 401:
         mend = f"renew the login: its token is expired or revoked ({asked.access})"
         return ClusterTrouble("forbidden", f"cannot {asked.what}: 401, the login is not accepted", mend)
@@ -120,7 +129,7 @@ def answered(status: int, body: Any, asked: Asked) -> ClusterTrouble:
     if status == 422 and not details.get("kind"):
         # A JSON patch that does not fit: its test failed, or what it replaces is gone. What is not valid has a kind.
         return ClusterTrouble("conflict", f"cannot {asked.what}: it is not as it was read", _see_who(asked))
-    kind = _kind(status)
+    kind = "refused" if _UNTYPED in message else _kind(status)
     return ClusterTrouble(
         kind, fact, _see_who(asked) if kind == "conflict" else _MENDS.get(kind) or _mend_refused(message)
     )
@@ -130,6 +139,13 @@ _MENDS: Mapping[Trouble, str] = {
     "expired": "read again",
     "unreachable": "try again; see the API server's own state",
 }
+
+
+def _shown(message: str, asked: Asked) -> str:
+    """Return the API server's words without what it quotes of values: of a Secret's they may be the secret."""
+    if asked.resource == "secrets":
+        return "(what it says of a Secret may show a value, and is left out)" if message else ""
+    return _VALUE.sub("got another type", message)
 
 
 def _see_who(asked: Asked) -> str:
@@ -164,6 +180,8 @@ def _missing(asked: Asked, *, named: bool) -> tuple[str, str]:
 def _mend_refused(message: str) -> str:
     if "exceeded quota" in message:
         return "give the namespace more quota, or ask for less"
+    if _UNTYPED in message:
+        return "mend that field: its name, its type (quote a number that is a text), or that it stands twice"
     if "being terminated" in message:
         return "the namespace is being deleted: name another one, or wait and make it anew"
     return "mend what it names"

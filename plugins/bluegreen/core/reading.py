@@ -186,7 +186,8 @@ class Reading:
     def says(self) -> str:
         """One line for logs: split, phase and each node that is not as it should be."""
         stamp = self.stamp
-        words = [f"blue/green {self.split}", f"{stamp.phase} (epoch {stamp.epoch})" if stamp else "no stamp"]
+        known = [f"blue/green {self.split}", f"{stamp.phase} (epoch {stamp.epoch})" if stamp else "no stamp"]
+        words = known if self.reachable else []
         words += [f"{node.node} unreachable: {node.error}" for node in self.unreachable]
         words += [f"{node.node} lags at epoch {node.epoch}" for node in self.lagging]
         words += [f"{node.node} changed by hand to {node.split}" for node in self.foreign]

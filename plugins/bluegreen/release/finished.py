@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bluegreen.core.errors import ReleaseFinished, TrafficConflict
+from bluegreen.core.errors import ReleaseFinished, RouterUnreachable, TrafficConflict
 from bluegreen.core.reading import Reading
 from bluegreen.core.stamp import Phase
 from bluegreen.release.ports import Ports
@@ -32,9 +32,13 @@ def still_ours(ports: Ports, run: str, release: str, reading: Reading) -> None:
     :param run: whose step asks
     :param release: its run and claim
     :raises ReleaseFinished: it is over
+    :raises RouterUnreachable: no node says who holds it
     :raises TrafficConflict: another one holds the service, or nobody does
     """
     not_finished(ports, run, reading)
+    if not reading.reachable:
+        step = "nothing was touched; a repeated task looks again"
+        raise RouterUnreachable(reading.says(), service=ports.name, part="router", next_step=step)
     stamp = reading.stamp
     if stamp is None or stamp.release != release:
         holder = f"{stamp.release} does ({stamp.phase}: {stamp.why})" if stamp else "nobody does"

@@ -18,6 +18,10 @@ QUOTA = 'deployments.apps "shop" is forbidden: exceeded quota: small, requested:
 TERMINATING = (
     'deployments.apps "shop" is forbidden: unable to create new content in namespace eu because it is being terminated'
 )
+UNTYPED = (
+    "failed to create typed patch object (eu/shop; apps/v1, Kind=Deployment): .spec.replicas: expected numeric (int or float), "
+    'got &value.valueUnstructured{Value:"3"}'
+)
 FAILED_TEST = {
     "message": "the server rejected our request due to an error in our request",
     "reason": "Invalid",
@@ -49,6 +53,7 @@ def body(**fields: Any) -> str:
         (422, body(message="Invalid value: 70000", reason="Invalid", details={"kind": "Service"}), "refused", "Invalid value: 70000", "mend"),
         (410, body(message="too old resource version"), "expired", "too old", "read again"),
         (429, body(message="too many requests"), "unreachable", "429", "try again"),
+        (500, body(message=UNTYPED), "refused", ".replicas: expected numeric (int or float), got another type", "mend that field"),
         (500, "etcdserver: request timed out", "unreachable", "etcdserver: request timed out", "try again"),
         (503, "", "unreachable", "503", "try again"),
         (502, "<html>\n<b>Bad gateway</b>", "unreachable", "502 <html> <b>Bad gateway</b>", "try again"),
@@ -65,3 +70,13 @@ def test_a_rule_names_a_subresource_and_its_group() -> None:
     asked = Asked("patch", "deployments/scale", "apps", "shop-green", "eu", "")
     assert asked.rule == '{apiGroups: ["apps"], resources: ["deployments/scale"], verbs: ["patch"]}'
     assert asked.what == "patch deployments/scale/shop-green in namespace eu"
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_what_an_api_server_quotes_of_a_secret_is_not_passed_on(status: int) -> None:
+    said = UNTYPED.replace('"3"', "hunter2")
+    trouble = answered(
+        status, body(message=said, details={"kind": "secrets"}), Asked("patch", "secrets", "", "s", "eu", "")
+    )
+    assert (trouble.kind, "hunter2" in f"{trouble.fact} {trouble.mend}") == ("refused", False)
+    assert "cannot patch secrets/s in namespace eu" in trouble.fact

@@ -8,7 +8,7 @@ import pytest
 
 from bluegreen.catalog.models import Service
 from bluegreen.core.colors import Color
-from bluegreen.core.errors import TrafficConflict
+from bluegreen.core.errors import RouterUnreachable, TrafficConflict
 from bluegreen.core.stamp import Phase
 from bluegreen.deployers.fence import WAIT, patience
 from bluegreen.release.adopt import adopt
@@ -128,3 +128,21 @@ def test_a_release_that_was_stopped_by_hand_keeps_nobody_out_while_its_approval_
 def test_only_a_deploy_that_may_be_superseded_is_waited_for_as_long_as_it_may_take():
     assert patience(service("queue")) == patience(service("refuse")) == WAIT
     assert patience(service("supersede")) == timedelta(minutes=12)
+
+
+def test_a_router_that_does_not_answer_has_not_said_that_nobody_holds_the_service(world):
+    first = planned(world)
+    for node in world.nodes:
+        node.reachable = False
+    for step in (
+        lambda: shift(world.ports(), first, "canary_1", 10, first.epoch),
+        lambda: deploy(world.ports(), first),
+    ):
+        with pytest.raises(
+            RouterUnreachable, match=r"shop: router: one unreachable: .*, two unreachable: .*; nothing was"
+        ):
+            step()
+    for node in world.nodes:
+        node.reachable = True
+    world.runs[Color.GREEN] = "2"
+    assert shift(world.ports(), first, "canary_1", 10, first.epoch).epoch == first.epoch + 1
