@@ -151,6 +151,15 @@ def held(facts: Facts) -> Iterator[Cause]:
         yield Cause("held", says, f"bluegreen status {facts.name}")
 
 
+def put_back(facts: Facts) -> Iterator[Cause]:
+    """The last release was put back, and why: what else is found may have to do with it, or may have been so before."""
+    stamp = facts.stamp
+    if stamp and stamp.phase is Phase.RESTORED:
+        when = f" at {stamp.at:%H:%M:%S} UTC" if stamp.at else ""
+        says = f"{stamp.release} was put back{when}, the traffic is safe: {stamp.why}"
+        yield Cause("put-back", says, f"bluegreen status {facts.name}")
+
+
 # the targets, each asked directly
 
 
@@ -318,5 +327,5 @@ def check_finds(facts: Facts) -> Iterator[Cause]:
 RULES: tuple[Rule, ...] = (
     node_unreachable, stranded, lease_out, changed_by_hand, file_not_in_force, nodes_differ, node_disk,
     database_differs, pods_fail, target_fails, router_check_differs,
-    entry_fails, entry_elsewhere, names_differ, check_finds, no_stamp, held, sticky,
+    entry_fails, put_back, entry_elsewhere, names_differ, check_finds, no_stamp, held, sticky,
 )  # fmt: skip

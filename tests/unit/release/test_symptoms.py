@@ -55,6 +55,7 @@ def test_all_is_well():
 
 
 GONE = {"status": None, "kind": "no connection", "error": "Connect call failed"}
+UNKNOWN = GONE | {"error": "Name or service not known"}
 
 
 def broken_green(**more):
@@ -94,7 +95,7 @@ CRASHES = "next: CrashLoopBackOff: kubectl -n shop logs x -c app --previous"
             "database-differs", "bluegreen restore shop --reason",
         ),
         (facts(targets=broken_green(**GONE)), "process-not-there", "ssh 10.0.0.3 'ss -ltnp"),
-        (facts(targets=broken_green(**GONE | {"error": "Name or service not known"})), "name-unknown", "getent hosts"),
+        (facts(targets=broken_green(**UNKNOWN)), "name-unknown", "getent hosts"),
         (facts(targets=broken_green(**GONE | {"kind": "timeout"})), "target-hangs", "curl"),
         (facts(targets=broken_green(**GONE | {"kind": "tls", "error": "has expired"})), "certificate", "openssl"),
         (facts(targets=broken_green(status=503)), "target-unhealthy", "curl -sS -i http://10.0.0.3:80/health"),
@@ -108,7 +109,7 @@ CRASHES = "next: CrashLoopBackOff: kubectl -n shop logs x -c app --previous"
         (facts(entries=[entry(served="green")]), "another-rule-wins", "bluegreen check shop"),
         (facts(by_name=entry(served=None)), "answered-elsewhere", "curl -sS -i http://shop.test/"),
         (facts(by_name=entry(**GONE)), "answered-elsewhere", "curl"),
-        (facts(by_name=entry(**GONE | {"error": "Name or service not known"})), "name-unknown", "getent hosts shop.test"),
+        (facts(by_name=entry(**UNKNOWN)), "name-unknown", "getent hosts shop.test"),
         (
             facts(names=[NameAnswer("shop.test", "1", ("10.0.0.1",), 60), NameAnswer("shop.test", "2", ("10.0.0.2",), 9)]),
             "dns-differs", "resolvectl flush-caches",
@@ -117,6 +118,12 @@ CRASHES = "next: CrashLoopBackOff: kubectl -n shop logs x -c app --previous"
         (facts(replace(node(), stamp=None, stamped_split=None)), "no-stamp", "bluegreen adopt shop --version VERSION"),
         (facts(logs={Color.GREEN: f"pod x\n{CRASHES}"}), "crash-loop", "kubectl -n shop logs x -c app --previous"),
         (facts(logs={Color.BLUE: "next: no node has room for a pod: kubectl x"}), "no-room", "kubectl x"),
+        # Names that only the entry's users know are no lead here: a watch has said what was wrong.
+        (
+            facts(node(Phase.RESTORED, stamp={"why": "watch: 11 % of 27"}), by_name=entry(**UNKNOWN)),
+            "put-back", "bluegreen status shop",
+        ),
+        (facts(node(Phase.RESTORED), entries=[entry(**GONE)]), "entry-silent", "curl"),
         (facts(node(Phase.HELD, TENTH)), "held", "bluegreen status shop"),
         (facts(node(stamp={"clients_follow_until": NOW + timedelta(seconds=9)})), "sticky-clients", "bluegreen status"),
     ],
@@ -153,7 +160,7 @@ def test_every_symptom_of_pods_is_one_that_the_deployer_says_and_stands_in_the_t
 def test_a_color_that_was_retired_may_be_gone(phase):
     retired = node(phase, stamp={"back_to": None if phase is Phase.SETTLED else Color.BLUE})
     found = causes(facts(retired, targets=broken_green(**GONE)))
-    assert [cause.code for cause in found] == ([] if phase is Phase.SETTLED else ["process-not-there"])
+    assert [cause.code for cause in found] == ([] if phase is Phase.SETTLED else ["process-not-there", "put-back"])
 
 
 def test_several_targets_of_a_color_are_one_cause():
