@@ -10,9 +10,14 @@ from bluegreen.core.colors import Color
 from bluegreen.core.errors import RouterRefused
 from demo.processes import wait_until
 from tests.kubernetes.steps import (
+    BLUE,
+    canary,
     claim,
     codes,
     fact,
+    restore,
+    stands,
+    switch,
 )
 from tests.rigs.kube_routers import SERVICE, pods_of
 
@@ -81,8 +86,8 @@ def test_check_of_a_virtual_service(router_rigs: Any) -> None:
     assert "route web has weights 0/0" in fact(rig, "no-split")
     routes(weights(100, 0))
     routes(lambda found: found[0].pop("match"))
-    assert codes(rig) == {"route-of-one-color"}
-    assert "route testers sends all its requests to green" in fact(rig, "route-of-one-color")
+    assert codes(rig) == {"route-not-split"}
+    assert "route testers sends all its requests to green" in fact(rig, "route-not-split")
     claim_refused(rig, "route testers sends all its requests to green, whatever the split is")
     routes(lambda found: found[0].update(match=[{"headers": {"x-tester": {"exact": "yes"}}}]))
     both = found_routes(node)
@@ -90,7 +95,7 @@ def test_check_of_a_virtual_service(router_rigs: Any) -> None:
     assert codes(rig) == set()
     routes(lambda found: found[3]["route"][0].update(weight=60) or found[3]["route"][1].update(weight=40))
     assert "they differ: route web 100/0, route api 60/40" in fact(rig, "no-split")
-    assert codes(rig, router={"routes": ["web"]}) == set()
+    assert codes(rig, router={"routes": ["web"]}) == {"route-unlisted"}
     assert "it has no http route www" in fact(rig, "no-split", router={"routes": ["www"]})
     routes(lambda found: found.pop(3))
     routes(lambda found: found[1]["route"].pop(1))
@@ -114,6 +119,73 @@ def test_check_of_a_virtual_service(router_rigs: Any) -> None:
         node.apply(*(one for one in rig.objects(node) if one["kind"] == "Service"))
 
 
+@pytest.mark.parametrize("others", [[{"host": "legacy"}], [{"host": SERVICE, "subset": "blue"}]])
+def test_a_route_of_three_is_found_and_refused_and_keeps_no_traffic_from_its_way_back(
+    router_rigs: Any, others: list[Any]
+) -> None:
+    rig = started(router_rigs, "istio")
+    three = [{"destination": one, "weight": 0} for one in (*both_subsets(), *others)]
+    three[0]["weight"] = 100
+    claim(rig.router())
+    canary(rig.router())
+    for node in rig.nodes:
+        add = {"name": "api", "match": [{"uri": {"prefix": "/api"}}], "route": three}
+        node.patch("VirtualService", SERVICE, {"spec": {"http": [*found_routes(node), add]}})
+    assert codes(rig) == {"route-not-split"}
+    assert "route api sends its requests to blue, green, " in fact(rig, "route-not-split")
+    with pytest.raises(RouterRefused, match=r"route api .*nothing was touched; give it one destination of each color"):
+        switch(rig.router())
+    restore(rig.router())
+    stands(rig, BLUE, 3)
+    assert found_routes(rig.nodes[0])[-1]["route"] == three
+
+
+@pytest.mark.parametrize(
+    ("kind", "match"), [("tcp", {"port": 5432}), ("tls", {"port": 443, "sniHosts": ["shop.test"]})]
+)
+def test_a_route_of_connections_to_a_color_is_found_and_refused(router_rigs: Any, kind: str, match: Any) -> None:
+    rig = started(router_rigs, "istio")
+    blue, green = both_subsets()
+
+    def routes(*destinations: Any) -> None:
+        weight = 100 // len(destinations)
+        sent = [{"destination": one, "weight": weight} for one in destinations]
+        rig.nodes[0].patch("VirtualService", SERVICE, {"spec": {kind: [{"match": [match], "route": sent}]}})
+
+    for destinations, says in (((blue,), "blue"), ((blue, green), "blue and green")):
+        routes(*destinations)
+        assert codes(rig) == {"route-not-split"}
+        claim_refused(rig, f"{kind} route 0 sends its connections to {says}, whatever the split is")
+    routes({"host": "database"})
+    assert codes(rig) == set()
+
+
+def test_a_route_of_both_colors_that_is_not_listed_stays_where_it_is_and_is_warned_of(router_rigs: Any) -> None:
+    rig, listed = started(router_rigs, "istio"), {"router": {"routes": ["web"]}}
+    for node in rig.nodes:
+        routes = found_routes(node)
+        add = {**routes[1], "name": "api", "match": [{"uri": {"prefix": "/api"}}]}
+        node.patch("VirtualService", SERVICE, {"spec": {"http": [routes[0], add, *routes[1:]]}})
+    assert codes(rig) == set()
+    found = [one for one in rig.router(**listed).check() if " one," in one.where]
+    assert [(one.code, one.level) for one in found] == [("route-unlisted", "warning")]
+    assert "route api carries both colors and is not in router.routes" in found[0].fact
+    claim(rig.router(**listed))
+    canary(rig.router(**listed))
+    weights = [[one["weight"] for one in route["route"]] for route in found_routes(rig.nodes[0])[1:3]]
+    assert weights == [[100, 0], [90, 10]]
+
+
+def started(router_rigs: Any, kind: str) -> Any:
+    rig = router_rigs(kind)
+    rig.reset()
+    return rig
+
+
+def both_subsets() -> list[dict[str, str]]:
+    return [{"host": SERVICE, "subset": str(color)} for color in Color]
+
+
 def found_routes(node: Any) -> Any:
     return node.get("VirtualService", SERVICE)["spec"]["http"]
 
@@ -134,8 +206,15 @@ def test_check_of_an_http_route(router_rigs: Any) -> None:
 
     good = node.get("HTTPRoute", SERVICE)["spec"]
     spec(rules=[good["rules"][1], {"backendRefs": [{"name": "shop-green", "port": 80}]}])
-    wait_until(lambda: codes(rig) == {"rule-of-one-color"}, 10, "the rule to be found")
+    wait_until(lambda: codes(rig) == {"rule-not-split"}, 10, "the rule to be found")
     claim_refused(rig, "sends all its requests to green, whatever the split is")
+    three = [
+        {"name": f"shop-{color}", "port": 80, "weight": weight}
+        for color, weight in (("blue", 90), ("green", 0), ("blue", 10))
+    ]
+    spec(rules=[good["rules"][1], {"backendRefs": three}])
+    wait_until(lambda: codes(rig) == {"rule-not-split"}, 10, "the rule of three to be found")
+    claim_refused(rig, "rule 1 sends its requests to blue, green, blue, whatever the split is")
     spec(rules=[{"backendRefs": [{"name": "shop-blue", "port": 80}, {"name": "nobody", "port": 80}]}])
     wait_until(lambda: "no-split" in codes(rig), 10, "no split")
     assert "no rule has both colors" in fact(rig, "no-split")

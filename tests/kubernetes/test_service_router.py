@@ -16,11 +16,14 @@ from tests.kubernetes.steps import (
     TENTH,
     canary,
     claim,
+    codes,
+    fact,
     mark,
     restore,
     stands,
     switch,
 )
+from tests.rigs.kube_routers import SERVICE
 
 pytestmark = pytest.mark.kubernetes
 
@@ -82,6 +85,39 @@ def test_who_resizes_the_canary_moves_the_split(service_rig: Any) -> None:
     assert [(n.node, n.split) for n in reading.foreign] == [("one", Split(75, 25))]
     with pytest.raises(TrafficConflict, match="by hand"):
         switch(rig.router())
+
+
+def test_a_color_whose_pods_lack_the_services_named_port_gets_no_traffic(service_rig: Any) -> None:
+    rig, node = service_rig, service_rig.nodes[0]
+    before = node.get("Service", SERVICE)["spec"]["ports"]
+    try:
+        name_port(node, blue="web", green="http")
+        node.patch("Service", SERVICE, {"spec": {"ports": [{"name": "http", "port": 80, "targetPort": "web"}]}})
+        wait_until(rig.settled, 60, "pods with other names of ports")
+        assert codes(rig) == {"port-of-no-pod"}
+        assert "9 ready pods of green have no container port web, where port 80 leads" in fact(rig, "port-of-no-pod")
+        claim(rig.router())
+        for step in (canary, lambda router: router.shift(GREEN, (1, "run@1"), mark(2, Phase.SWITCHED))):
+            with pytest.raises(
+                RouterRefused, match=r"9 ready pods of green have no container port web.*nothing was touched"
+            ):
+                step(rig.router())
+        stands(rig, BLUE, 1)
+        name_port(node, green="web")
+        wait_until(rig.settled, 60, "pods with the port")
+        assert codes(rig) == set()
+        rig.router().shift(GREEN, (1, "run@1"), mark(2, Phase.SWITCHED))
+        restore(rig.router())
+        stands(rig, BLUE, 3)
+    finally:
+        node.patch("Service", SERVICE, {"spec": {"ports": before}})
+
+
+def name_port(node: Any, **names: str) -> None:
+    for color, name in names.items():
+        template = node.get("Deployment", f"{SERVICE}-{color}")["spec"]["template"]["spec"]
+        template["containers"][0]["ports"] = [{"containerPort": 8080, "name": name}]
+        node.patch("Deployment", f"{SERVICE}-{color}", {"spec": {"template": {"spec": template}}})
 
 
 def test_min_healthy_is_held_before_the_full_switch(service_rig: Any) -> None:

@@ -51,13 +51,20 @@ class KubeNode(ClusterPlace):
     entry: HostPort = Field(description="where proof requests reach this node")
 
 
-def _names_differ(nodes: tuple[KubeNode, ...]) -> tuple[KubeNode, ...]:
+def _nodes_differ(nodes: tuple[KubeNode, ...]) -> tuple[KubeNode, ...]:
     if len({node.name for node in nodes}) != len(nodes):
         raise ValueError("node names must differ")
+    places: dict[tuple[str | None, str], str] = {}
+    for node in nodes:
+        if (other := places.setdefault((node.connection, node.namespace), node.name)) != node.name:
+            raise ValueError(
+                f"{other} and {node.name} are one object, by the same connection and namespace: "
+                "each would find the other's write; take one of them out"
+            )
     return nodes
 
 
-KubeNodes = Annotated[tuple[KubeNode, ...], AfterValidator(_names_differ)]
+KubeNodes = Annotated[tuple[KubeNode, ...], AfterValidator(_nodes_differ)]
 
 
 class KubeSection(Section):
@@ -68,6 +75,7 @@ class KubeSection(Section):
     nodes: KubeNodes = Field(min_length=1, description="written in this order; one, but for several clusters")
     settle_within: Duration | None = Field(
         None,
+        gt=timedelta(),
         description="how long each node's write is waited for until the cluster has it in force, one node after the other; "
         "all together less than release.lease. By default 30s, and at most half of the lease, shared by the nodes",
     )

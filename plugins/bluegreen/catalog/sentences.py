@@ -177,13 +177,17 @@ def _type_of_union(error: ErrorDetails, place: Place) -> Sentence:
 def _bounds(error: ErrorDetails, place: Place) -> Sentence:
     least, most = place.schema.get("minimum"), place.schema.get("maximum")
     if least is None and most is None:  # a duration's schema is a text's, which has no bounds
-        told = error["msg"].removeprefix("Input should be ")
-        # Of one that may be null pydantic shows Python's own spelling.
-        told = re.sub(r"datetime\.timedelta\((\w+)=(\d+)\)", r"\2 \1", told)
-        return f"found {shown(place.node)}, allowed {told}", ""
+        return _bound(error, place)
     allowed = f"{least:g} to {most:g}" if least is not None and most is not None else ""
     allowed = allowed or (f"{least:g} or more" if least is not None else f"at most {most:g}")
     return f"found {shown(place.node)}, allowed {allowed}", ""
+
+
+def _bound(error: ErrorDetails, place: Place) -> Sentence:
+    told = error["msg"].removeprefix("Input should be ")
+    # Of a duration that may be null pydantic shows Python's own spelling.
+    told = re.sub(r"datetime\.timedelta\((\w+)=(\d+)\)", r"\2 \1", told).replace("datetime.timedelta(0)", "0 seconds")
+    return f"found {shown(place.node)}, allowed {told}", ""
 
 
 def _pattern(error: ErrorDetails, place: Place) -> Sentence:
@@ -238,6 +242,7 @@ _SENTENCES: dict[str, Callable[[ErrorDetails, Place], Sentence]] = {
     "literal_error": _choice,
     "union_tag_invalid": _type_of_union,
     "union_tag_not_found": _type_of_union,
+    "greater_than": _bound,
     "greater_than_equal": _bounds,
     "less_than_equal": _bounds,
     "string_pattern_mismatch": _pattern,

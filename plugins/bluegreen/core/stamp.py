@@ -168,4 +168,9 @@ def _stamp_time(moment: datetime | None) -> str:
 
 
 def _read_time(text: str) -> datetime | None:
-    return None if text == NONE else datetime.fromisoformat(text)
+    if text == NONE:
+        return None
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"a time has no time zone: {text}")
+    return moment

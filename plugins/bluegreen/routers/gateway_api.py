@@ -31,7 +31,9 @@ class RouteNode(WeightedNode):
     """One HTTPRoute or GRPCRoute in one namespace."""
 
     nothing = "no rule has both colors as its backendRefs"
-    mend_one_color = "give it both backendRefs; what is for testers matches a header or a query parameter"
+    mend_stays = (
+        "give it one backendRef of each color and no other; what is for testers matches a header or a query parameter"
+    )
 
     def __init__(self, service: models.Service, router: GatewayApiRouter, node: KubeNode, cluster: Cluster) -> None:
         super().__init__(service, router, node, cluster)

@@ -40,8 +40,8 @@ class GatewayCheck(ObjectCheck):
 
     def own(self, found: Json) -> Iterator[Finding]:
         """What a route may have wrong."""
-        for fact in self.member.of_one_color(found):
-            yield self.finding("rule-of-one-color", fact, self.member.mend_one_color)
+        for fact, mend in self.member.staying(found):
+            yield self.finding("rule-not-split", fact, mend)
         if not found["spec"].get("parentRefs"):
             fact = f"{self.member.says} has no parentRefs: no gateway takes it"
             yield self.finding("no-parent", fact, "name the Gateway, or for Linkerd the Service, in spec.parentRefs")

@@ -43,8 +43,11 @@ class IstioCheck(ObjectCheck):
 
     def own(self, found: Json) -> Iterator[Finding]:
         """What a VirtualService may have wrong."""
-        for fact in self.member.of_one_color(found):
-            yield self.finding("route-of-one-color", fact, self.member.mend_one_color)
+        for fact, mend in self.member.staying(found):
+            yield self.finding("route-not-split", fact, mend)
+        for fact in self.member.unlisted(found):
+            mend = "list it in router.routes; else take one of its colors out, or see that it may stay"
+            yield self.finding("route-unlisted", fact, mend, "warning")
         yield from self._subsets()
         yield from self._services()
 

@@ -28,7 +28,9 @@ class IstioNode(WeightedNode):
 
     kind = VIRTUAL_SERVICES
     nothing = "no http route carries both colors"
-    mend_one_color = "give it both destinations; what is for testers matches a header or a query parameter"
+    mend_stays = (
+        "give it one destination of each color and no other; what is for testers matches a header or a query parameter"
+    )
 
     def __init__(self, service: models.Service, router: IstioRouter, node: KubeNode, cluster: Cluster) -> None:
         super().__init__(service, router, node, cluster)
@@ -41,20 +43,39 @@ class IstioNode(WeightedNode):
 
     def places(self, found: Json) -> list[Destinations]:
         """Return every http route, with the colors that it names."""
-        names = {color: one.model_dump(exclude_none=True) for color, one in self.router.destinations.items()}
-        routes = []
-        for number, route in enumerate(found["spec"].get("http") or ()):
-            targets = route.get("route") or ()
-            routes.append(
-                Destinations(
-                    f"route {route.get('name') or number}",
-                    f"/spec/http/{number}/route",
-                    [kube_weights.by_color(names, one["destination"]) for one in targets],
-                    [one.get("weight", 0) for one in targets],
-                    pinned=kube_weights.pinned(route.get("match") or ()),
-                )
+        return [
+            Destinations(
+                f"route {route.get('name') or number}",
+                f"/spec/http/{number}/route",
+                self._colors(route),
+                [one.get("weight", 0) for one in route.get("route") or ()],
+                pinned=kube_weights.pinned(route.get("match") or ()),
             )
-        return routes
+            for number, route in enumerate(found["spec"].get("http") or ())
+        ]
+
+    def _colors(self, route: Json) -> list[Color | None]:
+        names = {color: one.model_dump(exclude_none=True) for color, one in self.router.destinations.items()}
+        return [kube_weights.by_color(names, one["destination"]) for one in route.get("route") or ()]
+
+    def staying(self, found: Json) -> Iterator[tuple[str, str]]:
+        """Yield routes of connections, too: a shift writes http routes alone."""
+        yield from super().staying(found)
+        for kind in ("tcp", "tls"):
+            for number, route in enumerate(found["spec"].get(kind) or ()):
+                if named := sorted({str(color) for color in self._colors(route) if color}):
+                    fact = (
+                        f"{kind} route {number} sends its connections to {' and '.join(named)}, whatever the split is"
+                    )
+                    mend = "send it to a host that is no color's, such as a Service of the pods of both"
+                    yield f"{self.says}: {fact}", mend
+
+    def unlisted(self, found: Json) -> Iterator[str]:
+        """Say which routes carry both colors, and are none of those that the catalog names: nothing moves their requests."""
+        ours = {one.path for one in self.carrying(found)}
+        for one in self.places(found):
+            if one.both and one.path not in ours:
+                yield f"{self.says}: {one.says} carries both colors and is not in router.routes: its requests stay where they are"
 
     def carrying(self, found: Json) -> list[Destinations]:
         """Return the routes whose weights are ours: those that the catalog names, else those of both colors."""

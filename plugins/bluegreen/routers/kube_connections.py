@@ -15,6 +15,7 @@ from bluegreen.clusters.objects import Cluster, Json
 from bluegreen.clusters.pod_commands import run_in_pod
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.deadlines import Deadline
+from bluegreen.routers import kube_pods
 
 COMMAND = ("cat", "/proc/net/tcp", "/proc/net/tcp6")
 _ESTABLISHED = "01"
@@ -38,12 +39,7 @@ def open_connections(cluster: Cluster, service: Json, pods: Sequence[Json], cont
 
 def target_ports(service: Json, pod: Json) -> frozenset[int]:
     """Return the numbers of a pod's ports that a Service sends requests to; one with a name has its number in the pod."""
-    named = {
-        port["name"]: int(port["containerPort"])
-        for container in pod["spec"].get("containers") or ()
-        for port in container.get("ports") or ()
-        if port.get("name")
-    }
+    named = kube_pods.named_ports(pod)
     wanted = [port.get("targetPort") or port["port"] for port in service["spec"].get("ports") or ()]
     return frozenset(filter(None, (port if isinstance(port, int) else named.get(port) for port in wanted)))
 

@@ -11,6 +11,7 @@ from bluegreen.core.colors import Color
 from bluegreen.core.reading import Health
 
 SERVICE_NAME = "kubernetes.io/service-name"
+MEND_UNREACHED = "give the containers of both colors the same port names, or the Service's targetPort a number"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,37 @@ def selector_text(labels: Mapping[str, str]) -> str:
 def has_labels(pod: Json, labels: Mapping[str, str]) -> bool:
     """Tell whether a pod has all these labels."""
     return labels.items() <= (pod["metadata"].get("labels") or {}).items()
+
+
+def named_ports(pod: Json) -> dict[str, int]:
+    """Return the ports that a pod gives a name, with their numbers; a sidecar is an init container that goes on."""
+    beside = (one for one in pod["spec"].get("initContainers") or () if one.get("restartPolicy") == "Always")
+    return {
+        port["name"]: int(port["containerPort"])
+        for container in (*(pod["spec"].get("containers") or ()), *beside)
+        for port in container.get("ports") or ()
+        if port.get("name")
+    }
+
+
+def unreached(service: Json, pods: Mapping[Color, Iterable[Json]]) -> dict[Color, str]:
+    """
+    Say of which colors some ready pods do not have a port that the Service sends requests to by its name.
+
+    Kubernetes has such pods among the endpoints, and no port there: requests are refused. A port that no pod of
+    either color has is no loss.
+    """
+    there = {color: [pod for pod in own if is_there(pod)] for color, own in pods.items()}
+    known = {name for own in there.values() for pod in own for name in named_ports(pod)}
+    said = {}
+    for port in service["spec"].get("ports") or ():
+        name = port.get("targetPort")
+        for color, own in there.items() if name in known else ():
+            if lacking := sum(is_ready(pod) and name not in named_ports(pod) for pod in own):
+                said[color] = (
+                    f"{lacking} ready pods of {color} have no container port {name}, where port {port['port']} leads"
+                )
+    return said
 
 
 def endpoints_of(slices: Iterable[Json]) -> frozenset[Endpoint]:

@@ -49,6 +49,7 @@ class ServiceNode(ObjectNode):
         self.router = router
         self.scales = Scales(cluster, router.canary.deployments) if router.canary else None
         self.sizes: Sizes | None = None
+        self.unreached: Mapping[Color, str] = {}
 
     @property
     def target(self) -> str:
@@ -106,6 +107,7 @@ class ServiceNode(ObjectNode):
         health = {color: kube_pods.health_of(own) for color, own in pods.items()}
         live = max(Color, key=lambda color: (self.selected(found) == self.router.values[color], health[color].total))
         self.sizes = Sizes(health[live].total, health[live.other].total)
+        self.unreached = kube_pods.unreached(found, pods)
         slices = self.cluster.list(ENDPOINT_SLICES, kube_pods.slices_selector(self.target)).items
         return self._astray(found, pods, slices), health
 
@@ -161,13 +163,16 @@ class ServiceNode(ObjectNode):
             sizes.need(self.service, self.name, to, live.other)
 
     def require_targets(self, node: NodeReading, to: Split) -> None:
-        """Refuse a share that no number of pods makes, and more traffic for a color without pods enough."""
+        """Refuse a share that no number of pods makes, and more traffic for a color without pods enough, or without a port."""
         if to.whole is None and node.split is not None and to != node.split:
             self._need_share(node, to)
         shared = self.scales is not None and node.split is not None and node.split.whole is None
         if to.whole and shared and not node.changed_by_hand:  # which is a conflict, and told as one
             self._need_size(to.whole)
         super().require_targets(node, to)
+        for color, fact in self.unreached.items():  # as this very reading saw them
+            if to.share(color) > (node.split or to).share(color):
+                raise self.refused(f"{self.says}: {fact}", kube_pods.MEND_UNREACHED)
 
     def pods_before(self, node: NodeReading, share: int) -> int:
         """One is enough for a share, and for a full switch out of one: its pods are waited for when it is made."""

@@ -69,6 +69,8 @@ class ServiceCheck(ObjectCheck):
         if spec.get("sessionAffinity") == "ClientIP":
             fact = f"{name} has sessionAffinity ClientIP: clients stay on their pod, and a share cannot be proven"
             yield self.finding("session-affinity", fact, "sessionAffinity: None, or no canary steps", "warning")
+        for fact in kube_pods.unreached(found, self.member.pods(found)).values():
+            yield self.finding("port-of-no-pod", f"{name}: {fact}", kube_pods.MEND_UNREACHED)
         if self.member.scales:
             yield from self._deployments(self.member.scales.names)
             yield from self._autoscalers(self.member.scales)

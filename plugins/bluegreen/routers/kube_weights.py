@@ -38,9 +38,19 @@ class Destinations:
 
     @property
     def one(self) -> Color | None:
-        """The color that it sends all its requests to, if it names one of them only."""
+        """The color that it sends all its requests to, if it names nothing else."""
+        return self.colors[0] if len(set(self.colors)) == 1 else None
+
+    @property
+    def stays(self) -> str:
+        """Say why some users' requests stay on a color, whatever the split is; empty where none do."""
         named = {color for color in self.colors if color}
-        return named.pop() if len(named) == 1 and not self.both else None
+        if not named or self.both or (self.pinned and len(named) == 1):
+            return ""
+        if self.one:
+            return f"{self.says} sends all its requests to {self.one}, whatever the split is"
+        goes = ", ".join(str(color or "another") for color in self.colors)
+        return f"{self.says} sends its requests to {goes}, whatever the split is: one of each color can be split, and nothing else"
 
     @property
     def split(self) -> Split | None:
@@ -102,8 +112,8 @@ class WeightedNode(ObjectNode):
     nothing: ClassVar[str]
     """What is said of an object without such a place."""
 
-    mend_one_color: ClassVar[str]
-    """What to do about a place that sends all its requests to one color."""
+    mend_stays: ClassVar[str]
+    """What to do about a place that keeps requests on a color, whatever the split is."""
 
     def places(self, found: Json) -> list[Destinations]:
         """Return every place, with the colors that it names."""
@@ -113,19 +123,18 @@ class WeightedNode(ObjectNode):
         """Return the places whose weights are ours."""
         return [one for one in self.places(found) if one.both]
 
-    def of_one_color(self, found: Json) -> Iterator[str]:
-        """Say which places send all their users' requests to one color, whatever the split is."""
-        ours = {one.path for one in self.carrying(found)}
+    def staying(self, found: Json) -> Iterator[tuple[str, str]]:
+        """Yield what keeps some users' requests on a color, whatever the split is, and what to do about it."""
         for one in self.places(found):
-            if one.one and one.path not in ours and not one.pinned:
-                yield f"{self.says}: {one.says} sends all its requests to {one.one}, whatever the split is"
+            if one.stays:
+                yield f"{self.says}: {one.stays}", self.mend_stays
 
     def require_targets(self, node: NodeReading, to: Split) -> None:
         """Refuse, too, where some requests would stay on a color that is retired in the end."""
         with self.errors():
-            stay = next(self.of_one_color(self.cluster.get(self.kind, self.target)), None)
-        if stay:
-            raise self.refused(stay, self.mend_one_color)
+            stays = next(self.staying(self.cluster.get(self.kind, self.target)), None)
+        if stays:
+            raise self.refused(*stays)
         super().require_targets(node, to)
 
     def routed(self, found: Json, fields: Mapping[str, str]) -> Routed:

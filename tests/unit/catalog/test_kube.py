@@ -70,6 +70,9 @@ def test_defaults_are_the_usual_names() -> None:
         ("kube_service", {"values": {"blue": "a", "green": "a"}}, "blue and green need one of their own each"),
         ("kube_service", {"canary": {"deployments": {"blue": "a"}}}, "it needs both colors, blue and green"),
         ("kube_service", {"nodes": [NODE, NODE]}, "node names must differ"),
+        ("kube_service", {"nodes": [NODE, NODE | {"name": "us"}]}, "eu and us are one object"),
+        ("istio", {"settle_within": "0s"}, "router.settle_within: found '0s', allowed greater than 0 seconds"),
+        ("istio", {"nodes": [NODE | {"timeout": "0s"}]}, "found '0s', allowed greater than 0 seconds"),
         ("kube_service", {"nodes": []}, "the list is empty"),
         ("kube_service", {"nodes": [{**NODE, "connection": "a b"}]}, "allowed the id of an Airflow connection"),
         ("istio", {"routes": []}, "the list is empty"),
@@ -91,7 +94,12 @@ def test_a_wrong_section_is_refused_with_what_is_allowed(kind: str, changes: dic
 
 
 def nodes(count: int) -> list[dict[str, Any]]:
-    return [NODE | {"name": f"n{number}"} for number in range(count)]
+    return [NODE | {"name": f"n{number}", "namespace": f"shop{number}"} for number in range(count)]
+
+
+def test_nodes_may_be_one_namespace_of_several_clusters_or_several_of_one() -> None:
+    assert len(read("istio", nodes=[NODE, NODE | {"name": "us", "connection": "prod_us"}]).router.nodes) == 2
+    assert len(read("istio", nodes=nodes(2)).router.nodes) == 2
 
 
 @pytest.mark.parametrize("release", [{}, {"canary": []}, None])
@@ -124,7 +132,7 @@ def test_what_is_not_said_is_shared_by_the_nodes_and_never_outlasts_the_lease(
     whole = yaml.safe_load(file("istio", nodes=nodes(count))) | {"release": {"lease": lease}}
     service = read_text(yaml.safe_dump(whole), Path("shop.yaml"))
     assert service.router.settles_within(service.release.lease) == timedelta(seconds=each)
-    assert read("istio", settle_within="0s").router.settles_within(timedelta(minutes=1)) == timedelta()
+    assert read("istio", settle_within="1ms").router.settles_within(timedelta(minutes=1)) == timedelta(milliseconds=1)
 
 
 def test_a_longer_lease_in_a_part_that_is_not_read_keeps_no_broken_file_from_its_way_back(tmp_path: Path) -> None:

@@ -15,6 +15,15 @@ def why(text):
     return stamp.as_fields()["why"]
 
 
+@pytest.mark.parametrize("lease", ["2026-01-02T03:04:05", "tomorrow"])
+def test_a_lease_that_cannot_be_held_against_a_clock_is_no_stamp(lease):
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    fields = Stamp(epoch=1, release="run@1", step="canary", phase=Phase.CANARY, lease=at).as_fields()
+    assert Stamp.from_fields(fields).lease == at
+    with pytest.raises(ValueError, match=lease):
+        Stamp.from_fields(fields | {"lease": lease})
+
+
 @pytest.mark.parametrize("length", [1, LONGEST_WHY])
 def test_a_reason_that_fits_stays_whole(length):
     assert why("x" * length) == "x" * length

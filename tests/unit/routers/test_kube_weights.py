@@ -10,8 +10,8 @@ from bluegreen.routers.kube_weights import Destinations, edits, routed
 BLUE, GREEN = Color.BLUE, Color.GREEN
 
 
-def web(*weights: int, colors=(BLUE, GREEN), says="route web"):
-    return Destinations(says, "/spec/http/0/route", colors, weights)
+def web(*weights: int, colors=(BLUE, GREEN), says="route web", pinned=False):
+    return Destinations(says, "/spec/http/0/route", colors, weights, pinned)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,21 @@ def test_only_weights_that_differ_are_written():
     ]
 
 
-def test_a_route_of_one_color():
-    assert web(1, colors=(GREEN,)).one is GREEN
-    assert web(1, 1).one is None
-    assert web(1, colors=(None,)).one is None
+@pytest.mark.parametrize(
+    ("colors", "says"),
+    [((GREEN,), "sends all its requests to green,"), ((BLUE, BLUE), "sends all its requests to blue,"),
+     ((BLUE, None), "sends its requests to blue, another,"), ((BLUE, GREEN, None), "sends its requests to blue, green, another,"),
+     ((BLUE, GREEN, BLUE), "sends its requests to blue, green, blue,")],
+)  # fmt: skip
+def test_requests_that_no_shift_moves(colors, says):
+    assert says in web(*(1 for _ in colors), colors=colors).stays
+
+
+@pytest.mark.parametrize("colors", [(BLUE, GREEN), (GREEN, BLUE), (None,), (None, None), ()])
+def test_requests_that_every_shift_moves_or_that_are_none_of_ours(colors):
+    assert web(*(1 for _ in colors), colors=colors).stays == ""
+
+
+def test_testers_stay_on_one_color_and_on_no_mixture():
+    assert web(1, colors=(GREEN,), pinned=True).stays == ""
+    assert web(1, 1, 1, colors=(BLUE, GREEN, BLUE), pinned=True).stays
