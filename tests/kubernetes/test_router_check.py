@@ -152,7 +152,8 @@ def test_a_route_of_connections_to_a_color_is_found_and_refused(router_rigs: Any
         sent = [{"destination": one, "weight": weight} for one in destinations]
         rig.nodes[0].patch("VirtualService", SERVICE, {"spec": {kind: [{"match": [match], "route": sent}]}})
 
-    for destinations, says in (((blue,), "blue"), ((blue, green), "blue and green")):
+    whole = {**green, "host": f"{SERVICE}.{rig.nodes[0].name}.svc.cluster.local"}
+    for destinations, says in (((blue,), "blue"), ((blue, green), "blue and green"), ((whole,), "green")):
         routes(*destinations)
         assert codes(rig) == {"route-not-split"}
         claim_refused(rig, f"{kind} route 0 sends its connections to {says}, whatever the split is")

@@ -55,8 +55,14 @@ class IstioNode(WeightedNode):
         ]
 
     def _colors(self, route: Json) -> list[Color | None]:
-        names = {color: one.model_dump(exclude_none=True) for color, one in self.router.destinations.items()}
-        return [kube_weights.by_color(names, one["destination"]) for one in route.get("route") or ()]
+        names = {
+            color: self._short(one.model_dump(exclude_none=True)) for color, one in self.router.destinations.items()
+        }
+        return [kube_weights.by_color(names, self._short(one["destination"])) for one in route.get("route") or ()]
+
+    def _short(self, destination: Json) -> Json:
+        """Return a destination with its host's short name, which Istio takes for the whole one in this namespace."""
+        return {**destination, "host": self._service(destination["host"]) or destination["host"]}
 
     def staying(self, found: Json) -> Iterator[tuple[str, str]]:
         """Yield routes of connections, too: a shift writes http routes alone."""
@@ -115,7 +121,10 @@ class IstioNode(WeightedNode):
 
     def service_of(self, color: Color) -> str:
         """Return the Service of a color's host, empty where it is none of this namespace."""
-        name, _, rest = self.router.destinations[color].host.partition(".")
+        return self._service(self.router.destinations[color].host)
+
+    def _service(self, host: str) -> str:
+        name, _, rest = host.partition(".")
         return name if not rest or rest.split(".")[0] == self.cluster.namespace else ""
 
     def subsets(self) -> Mapping[str, Mapping[str, str]]:
