@@ -47,8 +47,7 @@ class RouteNode(WeightedNode):
 
     def places(self, found: Json) -> list[Destinations]:
         """Return every rule, with the colors that it names."""
-        names = {color: {"name": one.name, "port": one.port} for color, one in self.router.backends.items()}
-        rules = []
+        rules, names = [], self._names()
         for number, rule in enumerate(found["spec"].get("rules") or ()):
             refs = rule.get("backendRefs") or ()
             rules.append(
@@ -61,6 +60,13 @@ class RouteNode(WeightedNode):
                 )
             )
         return rules
+
+    def _names(self) -> dict[Color, Json]:
+        """Return what a color's backendRefs have: any port of its Service is the color's, as all of them end with its pods."""
+        ours = self.router.backends
+        if len({one.name for one in ours.values()}) == len(ours):
+            return {color: {"name": one.name} for color, one in ours.items()}
+        return {color: {"name": one.name, "port": one.port} for color, one in ours.items()}
 
     def healths(self, found: Json) -> Healths:
         """Return the ready endpoints of each color's Service."""
