@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from bluegreen.catalog.deploys import Argv, RoleName, no_web
 from bluegreen.catalog.durations import Duration
@@ -15,12 +16,23 @@ from bluegreen.catalog.section import ConnectionId, Section
 from bluegreen.core.colors import Color
 
 VERSION = "$VERSION"
+WORD = re.compile(r"\$(?:(?P<bare>COLOR|SERVICE|VERSION)(?![A-Za-z0-9_])|\{(?P<braced>COLOR|SERVICE|VERSION)\})")
+"""What a release replaces in a text: $COLOR, $SERVICE and $VERSION, also with braces; $VERSIONS is none of them."""
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
 SET_KEY = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 
 
+def word_of(found: re.Match[str]) -> str:
+    """Return which word a match of ``WORD`` is: COLOR, SERVICE or VERSION."""
+    return found["bare"] or found["braced"]
+
+
+def _says_version(text: str) -> bool:
+    return any(word_of(found) == "VERSION" for found in WORD.finditer(text))
+
+
 def _of_a_version(text: str) -> str:
-    if VERSION not in text and "${VERSION}" not in text:
+    if not _says_version(text):
         raise ValueError(f"it does not say {VERSION}: every release would deploy the same")
     return text
 
@@ -63,8 +75,20 @@ class KubeColors(Section):
 
     @field_validator("roles")
     @classmethod
-    def _no_web(cls, roles: dict[str, KubeRole]) -> dict[str, KubeRole]:
-        return no_web(roles)
+    def _of_their_own(cls, roles: dict[str, KubeRole], info: ValidationInfo) -> dict[str, KubeRole]:
+        # The switch scales a role's object to 0: of what answers requests, or of another role, it must not.
+        web = info.data.get("deployments") or {}
+        taken = {("deployments", name): f"deployments.{color} of deploy" for color, name in web.items()}
+        for role, plan in no_web(roles).items():
+            for kind, names in (("deployments", plan.deployments), ("cron_jobs", plan.cron_jobs)):
+                for color, name in (names or {}).items():
+                    key = f"{role}.{kind}.{color}"
+                    if (other := taken.setdefault((kind, name), key)) != key:
+                        raise ValueError(
+                            f"{key} is {name}, and so is {other}: "
+                            "give each role objects of its own, which may be stopped"
+                        )
+        return roles
 
 
 class KubeDeploy(KubeColors):
@@ -97,6 +121,13 @@ class KubeDeploy(KubeColors):
         return self
 
 
+def _no_single_value(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return f"holds keys of its own, wanted one value a path: write {key}.{next(iter(value), '…')}: …"
+    single = isinstance(value, str | int | float)
+    return "" if single else "is no single value, wanted a text, a number, true or false"
+
+
 class HelmDeploy(KubeColors):
     """
     A Helm release a color, by `helm upgrade --install --atomic --wait`.
@@ -121,9 +152,26 @@ class HelmDeploy(KubeColors):
         "zero", description="scale the color to 0 pods, uninstall its release, or leave all as it is"
     )
 
+    @field_validator("set", mode="before")
+    @classmethod
+    def _one_value_each(cls, found: Any) -> Any:
+        for key, value in found.items() if isinstance(found, dict) else ():
+            if odd := _no_single_value(key, value):
+                raise ValueError(f"{key} {odd}")
+        return found
+
+    @model_validator(mode="after")
+    def _one_place_each(self) -> Self:
+        keys = [*((f"set.{key}", key) for key in self.set), *((f"secrets.{key}", key) for key in self.secrets)]
+        for one, path in keys:
+            for other, longer in keys:
+                if one != other and f"{longer}.".startswith(f"{path}."):
+                    raise ValueError(f"{one} and {other} give the same value, or one inside the other: take one out")
+        return self
+
     @model_validator(mode="after")
     def _deploys_the_version(self) -> Self:
         texts = [*self.values, *(str(value) for value in self.set.values()), self.chart_version or ""]
-        if not any(VERSION in text or "${VERSION}" in text for text in texts):
+        if not any(map(_says_version, texts)):
             raise ValueError(f"nothing says {VERSION}: every release would deploy the same; give it in set")
         return self

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bluegreen.catalog.kube_deploys import WORD, word_of
 from bluegreen.core.errors import DeployError
 
-_WORD = re.compile(r"\$(?:(?P<bare>COLOR|SERVICE|VERSION)(?![A-Za-z0-9_])|\{(?P<braced>COLOR|SERVICE|VERSION)\})")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
@@ -23,7 +23,7 @@ def filled(found: Any, words: Mapping[str, str]) -> Any:
     if isinstance(found, list | tuple):
         return [filled(value, words) for value in found]
     if isinstance(found, str):
-        return _WORD.sub(lambda word: words[word["bare"] or word["braced"]], found)
+        return WORD.sub(lambda word: words[word_of(word)], found)
     return found
 
 

@@ -115,6 +115,8 @@ def test_a_test_inside_needs_a_deployer_that_runs_it():
         ("$VERSION\n", "$VERSION\n  replicas: 0\n", "allowed 1 or more"),
         ("$VERSION\n", "$VERSION\n  roles: {web: {deployments: {blue: a, green: b}}}\n", "web serves on both colors"),
         ("$VERSION\n", "$VERSION\n  roles: {worker: {}}\n", "give deployments or cron_jobs, one of the two"),
+        ("shop:$VERSION", "shop:$VERSIONS", "it does not say $VERSION: every release would deploy the same"),
+        ("shop:$VERSION", "shop:$VERSION_amd64", "it does not say $VERSION: every release would deploy the same"),
         (
             "$VERSION\n",
             "$VERSION\n  roles: {cron: {cron_jobs: {blue: a, green: b}, replicas: 2}}\n",
@@ -124,6 +126,44 @@ def test_a_test_inside_needs_a_deployer_that_runs_it():
 )
 def test_what_is_wrong_is_said(was, instead, said):
     assert said in refused(KUBE.replace(was, instead))
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        (
+            "w: {deployments: {blue: shop-blue, green: w-green}}",
+            "w.deployments.blue is shop-blue, and so is deployments.bl",
+        ),
+        (
+            "w: {deployments: {blue: shop-green, green: shop-blue}}",
+            "is shop-green, and so is deployments.green of deploy",
+        ),
+        (
+            "w: {deployments: {blue: a, green: b}}, x: {deployments: {blue: c, green: a}}",
+            "x.deployments.green is a, and so is w.deployments.blue: give each role objects of its own",
+        ),
+        (
+            "w: {cron_jobs: {blue: a, green: b}}, x: {cron_jobs: {blue: a, green: c}}",
+            "x.cron_jobs.blue is a, and so is w.cron_jobs.blue",
+        ),
+    ],
+)
+@pytest.mark.parametrize("deploy", [KUBE, HELM])
+def test_a_role_has_objects_of_its_own_as_the_switch_stops_them(deploy, roles, said):
+    found = refused(f"{deploy}  roles: {{{roles}}}\n")
+    assert found.startswith("shop.yaml:")
+    assert "deploy.roles: " in found
+    assert said in found
+
+
+def test_a_timetable_may_have_the_name_of_what_it_belongs_to():
+    assert read(f"{KUBE}  roles: {{cron: {{cron_jobs: {{blue: shop-blue, green: shop-green}}}}}}\n").deploy.roles
+
+
+@pytest.mark.parametrize("image", ["shop:$VERSION", "shop:${VERSION}", "shop:${VERSION}_amd64", "shop:$VERSION-amd64"])
+def test_a_version_is_said_in_each_way_that_is_replaced(image):
+    assert read(KUBE.replace("registry.example/shop:$VERSION", image)).deploy.image == image
 
 
 def test_env_goes_with_an_image():
@@ -139,6 +179,29 @@ def test_env_goes_with_an_image():
         ("  chart: charts/shop\n", "", "the key 'chart' is missing"),
         ("image.tag", "image..tag", "allowed the path of a value with dots, like image.tag"),
         ("  releases: {blue: shop-blue, green: shop-green}\n", "", "the key 'releases' is missing"),
+        ("image.tag: $VERSION", "image.tag: $VERSIONS", "nothing says $VERSION: every release would deploy the same"),
+        (
+            "image.tag: $VERSION",
+            "image: {tag: $VERSION}",
+            "deploy.set: image holds keys of its own, wanted one value a path: write image.tag: …",
+        ),
+        (
+            "replicas: 3",
+            "replicas: [3]",
+            "deploy.set: replicas is no single value, wanted a text, a number, true or fal",
+        ),
+        (
+            "replicas: 3",
+            "replicas: null",
+            "deploy.set: replicas is no single value, wanted a text, a number, true or fal",
+        ),
+        (
+            "replicas: 3",
+            "image: x",
+            "set.image and set.image.tag give the same value, or one inside the other: take one",
+        ),
+        ("database.password", "image", "secrets.image and set.image.tag give the same value, or one inside the other"),
+        ("database.password", "image.tag", "set.image.tag and secrets.image.tag give the same value, or one inside"),
         ("shop_db", "hunter 2", "allowed the id of an Airflow connection"),
     ],
 )
