@@ -14,12 +14,13 @@ from bluegreen.clusters.objects import Cluster
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.core.ports import Deployed
+from bluegreen.deployers.kube_marks import FORMER
 from bluegreen.hosts import host_files
 from demo.kubernetes.namespace import deployment
 from demo.kubernetes.plane import PlaneError
 from demo.processes import wait_until
 from tests.rigs import kube_deploy
-from tests.rigs.kube_deploy import RBAC, allowed, kube_rig
+from tests.rigs.kube_deploy import RBAC, allowed, kube_rig, web
 
 pytestmark = pytest.mark.kubernetes
 ONE, TWO = "run-one@1", "run-two@2"
@@ -377,6 +378,32 @@ def test_somebody_elses_marks_are_not_read_as_ours(rig):
     rig.namespace.patch("Deployment", "shop-green", broken)
     with pytest.raises(DeployError, match=r"the annotation bluegreen.dev/fence of shop-green is none of ours"):
         rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+
+
+@pytest.mark.parametrize("text", ["rubbish", "[]", '{"a": 1}'])
+def test_what_cannot_be_given_back_hides_no_failure(rig, text):
+    rig.namespace.patch("Deployment", "shop-green", {"metadata": {"annotations": {FORMER: text}}})
+    with pytest.raises(DeployError) as raised:
+        rig.deployer(ready_within="6s").deploy(Color.GREEN, "missing", 9, ONE)
+    said = str(raised.value)
+    assert "next: ImagePullBackOff: kubectl" in said
+    assert (
+        "Deployment shop-green has what failed; the annotation bluegreen.dev/former cannot be read, so nothing" in said
+    )
+    assert f"kubectl -n {rig.namespace.name} rollout undo deployment/shop-green, and take it off" in said
+
+
+def test_a_large_deployment_that_kubectl_applied_is_deployed_to(rig):
+    made = {"apiVersion": "apps/v1", **web(Color.GREEN)}
+    large = [{"name": f"LARGE{number}", "value": "x" * 1000} for number in range(150)]
+    made["spec"]["template"]["spec"]["containers"][0]["env"] = large
+    rig.namespace.kubectl("apply", "-f", "-", told=yaml.safe_dump(made))
+    rig.namespace.wait_ready("shop-green", 2)
+    assert rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE).version == "2.0"
+    with pytest.raises(
+        DeployError, match=r"it was too large to be kept: kubectl -n .* rollout undo deployment/shop-green"
+    ):
+        rig.deployer(ready_within="6s").deploy(Color.GREEN, "missing", 2, TWO)
 
 
 class Killed(BaseException):

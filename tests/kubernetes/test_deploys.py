@@ -196,6 +196,26 @@ def test_a_manifest_that_a_release_has_no_business_with_is_refused(by_manifests,
         by_manifests.deployer(manifests=files, **NEW).deploy(Color.GREEN, "1.0", 1, ONE)
 
 
+def test_a_manifest_of_a_wrong_shape_is_refused_before_anything_is_touched(by_manifests, tmp_path):
+    rig = by_manifests
+    files = manifests(tmp_path, new_web())
+    rig.deployer(manifests=files, **NEW).deploy(Color.GREEN, "1.0", 1, ONE)
+    before = rig.namespace.get("Deployment", "new-green")["metadata"]["annotations"]
+    secret = {"kind": "Secret", "metadata": {"name": "x-$COLOR"}, "stringData": {"password": 8812345678}}
+    for odd, said in (
+        (new_web(replicas="3"), r"document 1: Deployment new-\$COLOR: spec\.replicas is a text, wanted a whole number"),
+        (
+            secret,
+            r"document 1: Secret x-\$COLOR: stringData\.password is a whole number, wanted a text; nothing was touch",
+        ),
+    ):
+        manifests(tmp_path, odd, new_web())
+        with pytest.raises(DeployError, match=said) as raised:
+            rig.deployer(manifests=files, **NEW).deploy(Color.GREEN, "2.0", 2, TWO)
+        assert "8812345678" not in str(raised.value)
+    assert rig.namespace.get("Deployment", "new-green")["metadata"]["annotations"] == before
+
+
 def test_a_broken_manifest_shows_no_line_of_it(by_manifests, tmp_path):
     (tmp_path / "shop.yaml").write_text("stringData: {password: hunter2-hunter2\n")
     with pytest.raises(DeployError, match=r"shop\.yaml, line 2 is no YAML") as raised:

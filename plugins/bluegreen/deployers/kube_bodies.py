@@ -13,14 +13,14 @@ from bluegreen.clusters.objects import DEPLOYMENTS, Json, Kind
 from bluegreen.core.errors import DeployError
 from bluegreen.deployers.kube_marks import CONFIG, FORMER, RELEASE, SIZE, VERSION_LABEL
 
-TOO_LONG = 200_000
-"""Characters of a former spec that an annotation may hold beside others; all of them together may have 256 KiB."""
+TOO_LONG = 250_000
+"""Bytes of all annotations with a former spec among them: the API server takes 262144, and our own marks come to it."""
 
 
 def template_of(kind: Kind, spec: Json) -> Json:
     """Return the pod template in the spec of a Deployment or a CronJob; made where it is not there yet."""
     if kind is not DEPLOYMENTS:
-        spec = spec.setdefault("jobTemplate", {}).setdefault("spec", {})
+        spec = dict_in(dict_in(spec, "jobTemplate"), "spec")
     return dict_in(spec, "template")
 
 
@@ -99,12 +99,12 @@ def former_of(found: Json) -> str:
     """Return what a Deployment is now, as its annotation has it while a deploy is not done."""
     spec = {key: value for key, value in found["spec"].items() if key != "replicas"}
     labels = found["metadata"].get("labels") or {}
-    notes = {
-        key: value for key, value in (found["metadata"].get("annotations") or {}).items() if not _of_controllers(key)
-    }
+    there = found["metadata"].get("annotations") or {}
+    notes = {key: value for key, value in there.items() if not _of_controllers(key)}
     former = {"replicas": found["spec"].get("replicas", 1), "spec": spec, "labels": labels, "annotations": notes}
     text = json.dumps(former, separators=(",", ":"))
-    return text if len(text) < TOO_LONG else ""
+    whole = {**there, FORMER: text}
+    return text if sum(len(f"{key}{value}".encode()) for key, value in whole.items()) < TOO_LONG else ""
 
 
 def _of_controllers(key: str) -> bool:
@@ -112,13 +112,20 @@ def _of_controllers(key: str) -> bool:
 
 
 def given_back(found: Mapping[str, Any]) -> Json | None:
-    """Return the body of what a Deployment was before a deploy that is not done; None where there was none."""
+    """
+    Return the body of what a Deployment was before a deploy that is not done; None where there was none.
+
+    :raises ValueError: somebody wrote over what was noted of it
+    """
     text = annotation(found, FORMER)
     if not text or text == NOTHING:
         return None
-    former = json.loads(text)
-    metadata = {"labels": former["labels"], "annotations": former["annotations"]}
-    return {"metadata": metadata, "spec": former["spec"] | {"replicas": former["replicas"]}}
+    try:
+        former = json.loads(text)
+        metadata = {key: dict(former[key]) for key in ("labels", "annotations")}
+        return {"metadata": metadata, "spec": {**former["spec"], "replicas": int(former["replicas"])}}
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{FORMER} is none of ours") from error
 
 
 NOTHING = "{}"

@@ -185,13 +185,16 @@ class KubeDeployer(KubeColorsDeployer):
         found = self._found(color)
         if found is None:
             return f"there is no Deployment {name}"
+        undo = f"kubectl -n {self._plan.cluster.namespace} rollout undo deployment/{name}"
         if not annotation(found, FORMER):
             entered = annotation(found["spec"]["template"], RELEASE) == claim.release
-            undo = (
-                f"it was too large to be kept: kubectl -n {self._plan.cluster.namespace} rollout undo deployment/{name}"
-            )
-            return f"Deployment {name} has what failed, {undo}" if entered else f"Deployment {name} was not touched"
-        before = bodies.given_back(found)
+            kept = f"it was too large to be kept: {undo}"
+            return f"Deployment {name} has what failed, {kept}" if entered else f"Deployment {name} was not touched"
+        try:
+            before = bodies.given_back(found)
+        except ValueError:
+            odd = f"the annotation {FORMER} cannot be read, so nothing can be given back: {undo}, and take it off"
+            return f"Deployment {name} has what failed; {odd}"
         if before is None:
             scaled = [{"op": "replace", "path": "/spec/replicas", "value": 0}]
             self._objects.change(DEPLOYMENTS, name, claim, lambda now, _: [*scaled, *annotated(now, {FORMER: None})])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-
-import yaml
 
 from bluegreen.clusters.objects import JOBS, PODS, Json
 from bluegreen.clusters.pod_commands import run_in_pod
@@ -18,17 +16,18 @@ from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.clusters.waits import Seen
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import DeployError
-from bluegreen.core.masks import masked
+from bluegreen.core.masks import masked, without
 from bluegreen.core.ports import Ran
-from bluegreen.deployers.child import LONGEST_LINE, TAIL
+from bluegreen.deployers.child import LONGEST_LINE, TAIL, spellings
 from bluegreen.deployers.health_wait import Log
 from bluegreen.deployers.kube_objects import Objects, body_of
+from bluegreen.deployers.kube_shapes import Odd, documents
 from bluegreen.deployers.kube_words import filled
 
 MANAGED, OURS = "app.kubernetes.io/managed-by", "bluegreen"
+"""Label of a Job of ours, which the next one of its name replaces."""
 INSTANCE = "app.kubernetes.io/instance"
 """Label of a Job: the service and color that it tests, so that no other service's test takes it away."""
-"""Label of a Job of ours, which the next one of its name replaces."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,14 @@ class Inside:
     :param service: name in the catalog
     :param part: the color
     :param log: gets each line of their output
+    :param hide: what no line may show
     """
 
     objects: Objects
     service: str
     part: str
     log: Log
+    hide: tuple[str, ...] = field(default=(), repr=False)
 
     def command(self, pod: str, container: str | None, argv: Sequence[str], within: timedelta) -> Ran:
         """
@@ -53,9 +54,13 @@ class Inside:
 
         :raises DeployError: it cannot be run
         """
-        lines, began = _Lines(self.log, pod), time.monotonic()
-        with self.objects.told(self.part):
+        lines, began = _Lines(self.log, pod, self.hide), time.monotonic()
+        try:
             code = run_in_pod(self.objects.cluster, pod, container, argv, Deadline(within), lines.feed)
+        except ClusterTrouble as trouble:
+            # A container's runtime says what it could not run, as it stands.
+            fact = without(trouble.fact, spellings(self.hide))
+            raise self.objects.error(ClusterTrouble(trouble.kind, fact, trouble.mend), self.part) from None
         lines.end()
         ended = f"found code {code}" if code is not None else f"it did not end within {within.total_seconds():g} s"
         failure = "" if code == 0 else f"expected code 0, {ended}{lines.quoted()}"
@@ -88,13 +93,12 @@ class Inside:
 
     def _read(self, file: Path, words: Mapping[str, str]) -> Json:
         try:
-            found = filled(yaml.safe_load(file.read_text(encoding="utf-8")), words)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            fact = f"{file} cannot be read: {type(error).__name__}"
-            raise self._error(fact, "mend the file, or smoke[].job in the service file") from None
-        if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != ("batch/v1", "Job"):
+            found = [filled(one.body, words) for one in documents(file)]
+        except Odd as odd:
+            raise self._error(odd.fact, odd.mend) from None
+        if [(one["apiVersion"], one["kind"]) for one in found] != [("batch/v1", "Job")]:
             raise self._error(f"{file} holds no Job of batch/v1", "one document with one Job, nothing else")
-        body = body_of(found)
+        body = body_of(found[0])
         body["metadata"]["labels"] = (body["metadata"].get("labels") or {}) | self._marks
         return body
 
@@ -114,7 +118,7 @@ class Inside:
             self.objects.cluster.create(JOBS, {"apiVersion": "batch/v1", "kind": "Job", **body})
 
     def _logs(self, name: str) -> _Lines:
-        lines = _Lines(self.log, f"Job {name}")
+        lines = _Lines(self.log, f"Job {name}", self.hide)
         try:
             for pod in self.objects.cluster.list(PODS, f"batch.kubernetes.io/job-name={name}").items:
                 lines.feed(self.objects.cluster.text(PODS, pod["metadata"]["name"], "log", {"tailLines": "200"}))
@@ -130,14 +134,14 @@ class Inside:
 class _Lines:
     """Text in, masked lines out; the last ones are quoted."""
 
-    def __init__(self, log: Log, where: str) -> None:
-        self._log, self._where, self._rest = log, where, ""
+    def __init__(self, log: Log, where: str, hide: Iterable[str]) -> None:
+        self._log, self._where, self._hide, self._rest = log, where, spellings(hide), ""
         self._last: deque[str] = deque(maxlen=TAIL)
 
     def feed(self, text: str) -> None:
         *whole, self._rest = (self._rest + text).split("\n")
         for line in whole:
-            if shown := masked(line.rstrip())[:LONGEST_LINE]:
+            if shown := masked(without(line.rstrip(), self._hide))[:LONGEST_LINE]:
                 self._last.append(shown)
                 self._log(f"{self._where}: {shown}")
 

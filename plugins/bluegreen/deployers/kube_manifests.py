@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from bluegreen.clusters.objects import (
     AUTOSCALERS,
@@ -22,6 +19,7 @@ from bluegreen.clusters.objects import (
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError
 from bluegreen.deployers.kube_objects import body_of
+from bluegreen.deployers.kube_shapes import Document, Odd, documents
 from bluegreen.deployers.kube_words import filled
 
 SECRETS = Kind("", "v1", "secrets", "Secret")
@@ -63,49 +61,54 @@ class _Reader:
     namespace: str
 
     def files(self, paths: Sequence[Path], words: Mapping[str, str]) -> list[Manifest]:
-        """Read all files, and refuse an object that both colors would have."""
-        found = [(path, one) for path in paths for one in self._documents(path)]
-        mine = [self._manifest(path, filled(one, words)) for path, one in found]
-        theirs = [self._manifest(path, filled(one, {**words, "COLOR": self.color.other})) for path, one in found]
-        for (path, _), one in zip(found, mine, strict=True):
-            if any((one.kind, one.name) == (other.kind, other.name) for other in theirs):
-                fact = f"{path}: {one} would be the other color's, too: a deploy must not touch what is live"
-                raise self._refused(fact, "let its name have $COLOR in it, or apply it yourself")
-        return mine
-
-    def _documents(self, path: Path) -> Iterator[Json]:
+        """Read all files, and refuse an object that stands in them twice, or that both colors would have."""
         try:
-            documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._refused(f"{path} cannot be read: {error}", "see deploy.manifests") from error
-        except yaml.YAMLError as error:
-            # Its own text shows lines of the file, which may be a Secret's.
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise self._refused(f"{path}{line} is no YAML", "mend the file") from None
-        for one in documents:
-            if isinstance(one, dict) and one.get("kind") == "List":
-                yield from one.get("items") or []
-            elif one is not None:
-                yield one
+            found = [one for path in paths for one in documents(path)]
+        except Odd as odd:
+            raise self.refused(odd.fact, odd.mend) from None
+        mine = self._manifests(found, words)
+        theirs = self._manifests(found, {**words, "COLOR": self.color.other})
+        for key, (place, one) in mine.items():
+            if key in theirs:
+                fact = f"{place}: {one} would be the other color's, too: a deploy must not touch what is live"
+                raise self.refused(fact, "let its name have $COLOR in it, or apply it yourself")
+        return [one for _, one in mine.values()]
 
-    def _manifest(self, path: Path, one: Any) -> Manifest:
-        if not isinstance(one, dict) or not isinstance(one.get("metadata"), dict) or "name" not in one["metadata"]:
-            raise self._refused(f"{path} holds what is no object with a name", "see deploy.manifests")
-        kind = KINDS.get((str(one.get("apiVersion")), str(one.get("kind"))))
-        name, namespace = str(one["metadata"]["name"]), one["metadata"].get("namespace", self.namespace)
+    def _manifests(
+        self, found: Sequence[Document], words: Mapping[str, str]
+    ) -> dict[tuple[Kind, str], tuple[str, Manifest]]:
+        """Return where each object stands and what it is, by kind and name."""
+        seen: dict[tuple[Kind, str], tuple[str, Manifest]] = {}
+        for one in found:
+            made = self._manifest(one.place, filled(one.body, words))
+            before, _ = seen.setdefault((made.kind, made.name), (one.place, made))
+            if before != one.place:
+                raise self.refused(f"{made} stands twice: {before}, and {one.place}", "take one of them out")
+        return seen
+
+    def _manifest(self, place: str, one: Json) -> Manifest:
+        kind = KINDS.get((one["apiVersion"], one["kind"]))
+        name, namespace = one["metadata"]["name"], one["metadata"].get("namespace") or self.namespace
         if kind is None:
-            known = ", ".join(sorted(name for _, name in KINDS))
-            fact = f"{path}: {one.get('apiVersion')} {one.get('kind')} {name} is nothing that a release applies"
-            raise self._refused(fact, f"apply it yourself; a release takes {known}")
+            fact = f"{place}: {one['apiVersion']} {one['kind']} {name} is nothing that a release applies"
+            raise self.refused(fact, _allowed(one["kind"]))
         if namespace != self.namespace:
-            fact = f"{path}: {kind.name} {name} is in namespace {namespace}, the service in {self.namespace}"
-            raise self._refused(fact, "take its namespace out")
+            fact = f"{place}: {kind.name} {name} is in namespace {namespace}, the service in {self.namespace}"
+            raise self.refused(fact, "take its namespace out")
         return Manifest(kind, name, body_of(one))
 
-    def _refused(self, fact: str, mend: str) -> DeployError:
+    def refused(self, fact: str, mend: str) -> DeployError:
+        """Return the error that ends a deploy before anything is touched."""
         step = f"nothing was touched; {mend}"
         return DeployError(fact, service=self.service, part=self.color, next_step=step)
+
+
+def _allowed(kind: str) -> str:
+    """Say what a release takes instead of an object that it does not."""
+    versions = [version for version, name in KINDS if name == kind]
+    if versions:
+        return f"write apiVersion: {versions[0]}, and what that has"
+    return f"apply it yourself; a release takes {', '.join(sorted(name for _, name in KINDS))}"
 
 
 def read_manifests(  # what, and whose it is to be
@@ -122,11 +125,7 @@ def read_manifests(  # what, and whose it is to be
     reader = _Reader(words["SERVICE"], color, namespace)
     found = reader.files(paths, words)
     main = [one for one in found if (one.kind, one.name) == (DEPLOYMENTS, deployment)]
-    if len(main) != 1:
-        raise DeployError(
-            f"{', '.join(str(path) for path in paths)}: Deployment {deployment} stands {len(main)} times in them",
-            service=words["SERVICE"],
-            part=color,
-            next_step="nothing was touched; the Deployment of deploy.deployments must stand in them once",
-        )
+    if not main:
+        fact = f"{', '.join(str(path) for path in paths)}: there is no Deployment {deployment} in them"
+        raise reader.refused(fact, "the Deployment of deploy.deployments must stand in them")
     return [one for one in found if one is not main[0]] + main

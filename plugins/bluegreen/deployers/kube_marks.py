@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bluegreen.clusters.annotations import annotation
+from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.hosts.host_fence import Record
 
@@ -98,7 +99,7 @@ def record_of(found: Mapping[str, Any], service: str, part: str, key: str = FENC
     if not text:
         return None
     try:
-        return Record(**json.loads(text))
+        return _checked(Record(**json.loads(text)), key)
     except (ValueError, TypeError) as error:
         raise DeployError(
             f"the annotation {key} of {found['metadata']['name']} is none of ours: {error}",
@@ -106,6 +107,23 @@ def record_of(found: Mapping[str, Any], service: str, part: str, key: str = FENC
             part=part,
             next_step="see that nothing is being deployed, then take it off",
         ) from error
+
+
+def _checked(record: Record, key: str) -> Record:
+    """
+    Return a record whose parts are what they must be.
+
+    :raises ValueError: one is not
+    """
+    if type(record.epoch) is not int:
+        raise ValueError("its epoch is no whole number")
+    if odd := [name for name, value in asdict(record).items() if name != "epoch" and not isinstance(value, str)]:
+        raise ValueError(f"its {', '.join(odd)} is no text")
+    if datetime.fromisoformat(record.since).tzinfo is None:
+        raise ValueError("its since has no time zone")
+    if key == ROLE and record.done not in ("", *Color):
+        raise ValueError("its done is no color")
+    return record
 
 
 def shown(record: Record) -> str:
