@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from datetime import timedelta
 
 import pytest
 
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced, SecretMissing
-from bluegreen.core.ports import Deployed
+from bluegreen.core.ports import Credentials, Deployed
 from bluegreen.deployers.helm_program import Helm
+from bluegreen.deployers.registry import make_deployer
 from demo.processes import wait_until
 from tests.rigs import kube_deploy
-from tests.rigs.kube_deploy import CHART, PASSWORD, helm, helm_rig
+from tests.rigs.kube_deploy import CHART, CONNECTION, PASSWORD, allowed, helm, helm_rig
 
 pytestmark = pytest.mark.kubernetes
 ONE, TWO = "run-one@1", "run-two@2"
@@ -57,6 +60,85 @@ def test_the_difference_is_told_before_and_no_secret_in_it(rig, log):
     secret = rig.namespace.kubectl("get", "secret", "shop-green", "-o", "go-template={{.data.password | base64decode}}")
     assert secret == PASSWORD
     assert PASSWORD not in told
+
+
+def chart_with(folder, was, instead):
+    """Copy the rig's chart, with a part of its template changed."""
+    shutil.copytree(CHART, folder / "chart")
+    template = folder / "chart" / "templates" / "shop.yaml"
+    text = template.read_text()
+    assert was in text
+    template.write_text(text.replace(was, instead, 1))
+    return str(folder / "chart")
+
+
+PORTS = "          ports: [{containerPort: 8080}]\n"
+ENV = "          env: [{name: DB, value: {{ .Values.password | quote }}}]\n"
+
+
+def test_a_password_that_yaml_would_escape_is_in_the_pods_and_not_in_the_difference(rig, tmp_path, log):
+    password = rig.passwords["shop_password"] = 'it\'s: a "secret" $HOME, #x'  # noqa: S105 - what must be shown nowhere
+    logging_to(rig, log, chart=chart_with(tmp_path, PORTS, PORTS + ENV)).deploy(Color.GREEN, "2.0", 1, ONE)
+    assert rig.of(Color.GREEN)["spec"]["template"]["spec"]["containers"][0]["env"] == [
+        {"name": "DB", "value": password}
+    ]
+    assert "+          value: '*** (after)'" in log
+    assert "secret" not in "".join(line for line in log if "value" in line)
+
+
+@pytest.mark.parametrize("password", ["[1, hunter2, x]", "{pw: hunter2}"])
+def test_a_chart_that_makes_no_text_of_a_password_is_refused_and_nothing_of_it_shown(rig, tmp_path, log, password):
+    rig.passwords["shop_password"] = password
+    chart = chart_with(tmp_path, "{{ .Values.password | quote }}", "{{ .Values.password }}")
+    with pytest.raises(DeployError, match="expected string, got") as raised:
+        logging_to(rig, log, chart=chart).deploy(Color.GREEN, "2.0", 1, ONE)
+    assert "hunter2" not in str(raised.value) + "".join(log)
+
+
+def test_a_password_that_pods_log_is_in_no_diagnosis(rig, log):
+    rig.passwords["shop_password"] = "its configuration"  # noqa: S105 - what a pod of the rig says when it crashes
+    with pytest.raises(DeployError, match=r"fault: cannot read \*\*\*") as raised:
+        logging_to(rig, log, ready_within="15s").deploy(Color.GREEN, "crash", 1, ONE)
+    assert "its configuration" not in str(raised.value) + "\n".join(log) + rig.deployer().diagnose(Color.GREEN)
+
+
+def test_whoever_does_not_know_the_password_sees_no_log_of_the_pods(rig):
+    rig.helm("upgrade", "shop-green", str(CHART), "--set", "image.tag=crash", "--set", "color=green")
+    wait_until(lambda: "cannot read its" in rig.deployer().diagnose(Color.GREEN), 30, "a pod that crashed")
+    rig.passwords = {}
+    told = rig.deployer().diagnose(Color.GREEN)
+    assert "not had: logs: no connection shop_password" in told
+    assert "CrashLoopBackOff" in told
+    assert "cannot read its" not in told
+
+
+def test_a_password_that_a_smoke_test_prints_is_not_shown(rig, log):
+    allowed(rig.namespace, "deployer-smoke")
+    script = f"echo connected with {PASSWORD}"
+    done = logging_to(rig, log).run_command(Color.GREEN, ["sh", "-c", f"{script}; sleep 30"], timedelta(seconds=2))
+    assert "connected with ***" in done[0].failure
+    assert any(line.endswith("connected with ***") for line in log)
+    with pytest.raises(DeployError, match=r"cannot create pods/exec") as raised:
+        logging_to(rig, log).run_command(Color.GREEN, ["sh", "-c", f"{script}; exit 1"], timedelta(seconds=20))
+    assert PASSWORD not in str(raised.value) + str(done) + "\n".join(log)
+
+
+def test_a_connection_without_a_password_refuses_before_anything_is_touched(rig):
+    rig.passwords["shop_password"] = ""
+    with pytest.raises(SecretMissing, match=r"shop_password, which deploy\.secrets\.password names, has no password"):
+        rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    assert states(rig) == [(1, "deployed")]
+
+
+def test_a_certificate_that_we_do_not_look_at_helm_does_not_either(rig):
+    rig.login = rig.account.config()
+    for one in rig.login["clusters"]:
+        one["cluster"] = {"server": one["cluster"]["server"]}
+    with pytest.raises(DeployError, match="certificate"):
+        rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
+    login = rig.secrets(CONNECTION).extra | {"disable_verify_ssl": True}
+    deployer = make_deployer(rig.service, lambda c: Credentials(extra=login) if c == CONNECTION else rig.secrets(c))
+    assert deployer.deploy(Color.GREEN, "2.0", 1, ONE) == Deployed("2.0", 2, 2)
 
 
 def test_a_password_stands_in_no_argument(rig, tmp_path):

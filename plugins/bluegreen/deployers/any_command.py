@@ -103,14 +103,13 @@ class CommandDeployer(CommandsDeployer):
         return Fence(self._plan.fence, self._service.service, part)
 
     def _child(self, argv: tuple[str, ...], words: Mapping[str, str], timeout: timedelta, say: Log) -> Child:
-        passwords = self._passwords()
         return Child(
             argv=argv,
-            env=inherited() | passwords | dict(words),
+            env=inherited() | self._passwords | dict(words),
             cwd=self._plan.cwd,
             timeout=timeout,
             say=say,
-            hide=tuple(passwords.values()),
+            hide=self._hide,
             service=self._service.service,
             part=words["COLOR"],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -110,7 +111,12 @@ def with_last_lines(trouble: Trouble, program: str, lines: Lines) -> Trouble:
 
 
 def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
-    """Return each secret as a command's output may show it: whole, line by line, in a URL; the longest first."""
+    """Return each secret as a command's output may show it: whole, line by line, in a URL, in JSON; the longest first."""
     whole = [secret.strip() for secret in secrets if secret.strip()]
-    found = {part for secret in whole for part in (secret, quote(secret, safe=""), *secret.split("\n")) if part.strip()}
+    found = {part for secret in whole for part in _spelled(secret) if part.strip()}
     return tuple(sorted(found, key=len, reverse=True))
+
+
+def _spelled(secret: str) -> tuple[str, ...]:
+    in_json = (json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    return (secret, quote(secret, safe=""), *secret.split("\n"), *in_json)

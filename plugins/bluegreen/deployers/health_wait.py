@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import cast
 
 from bluegreen.catalog.deploys import DeployCommands
@@ -13,8 +14,9 @@ from bluegreen.checks.health import TargetHealth, ask_targets, deployed
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
 from bluegreen.core.errors import BlueGreenError, DeployError
+from bluegreen.core.masks import without
 from bluegreen.core.ports import Deployed, Secrets
-from bluegreen.deployers.child import TAIL
+from bluegreen.deployers.child import TAIL, spellings
 from bluegreen.deployers.fence import patience
 
 Log = Callable[[str], None]
@@ -49,6 +51,24 @@ class TargetsDeployer:
         """Return what a person wants to see first when the color is broken; raises nothing."""
         raise NotImplementedError
 
+    @cached_property
+    def _passwords(self) -> dict[str, str]:
+        """
+        What ``deploy.secrets`` gives, by its keys; none where a deployer has no such section.
+
+        Asked for once, before anything is touched: while a failure is told nothing can be missing any more.
+        """
+        wanted: Mapping[str, str] = getattr(self._service.deploy, "secrets", {})
+        return {key: self._password(key, connection) for key, connection in wanted.items()}
+
+    def _password(self, key: str, connection: str) -> str:  # noqa: ARG002 - for those that refuse some
+        return self._secrets(connection).password
+
+    @property
+    def _hide(self) -> tuple[str, ...]:
+        """What no line may show."""
+        return tuple(self._passwords.values())
+
     def _ask(self, targets: Sequence[str]) -> list[TargetHealth]:
         return ask_targets(targets, self._service.health, self._service.entry.ca_file)
 
@@ -82,7 +102,7 @@ class TargetsDeployer:
         states = "".join(f"\n  {target}" for target in found)
         last = "\n  ".join(diagnosis.splitlines()[-TAIL:])
         return DeployError(
-            f"{why}:{states}\ndiagnosis:\n  {last}\n",
+            without(f"{why}:{states}\ndiagnosis:\n  {last}\n", spellings(self._hide)),
             service=self._service.service,
             part=color,
             next_step="no traffic was moved; mend the version and start a new release",
@@ -114,9 +134,6 @@ class CommandsDeployer(TargetsDeployer):
     def _look(self, argv: tuple[str, ...], color: Color, say: Log) -> None:
         """Run the diagnose command wherever the color is."""
         raise NotImplementedError
-
-    def _passwords(self) -> dict[str, str]:
-        return {name: self._secrets(connection).password for name, connection in self._plan.secrets.items()}
 
     def _words(self, color: Color, version: str = "", epoch: int | None = None, release: str = "") -> dict[str, str]:
         """Return what a command is told; no password may have such a name."""

@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 from bluegreen.catalog.kube_deploys import HelmDeploy
 from bluegreen.clusters.objects import CONFIG_MAPS, DEPLOYMENTS, Json
 from bluegreen.clusters.trouble import ClusterTrouble
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
-from bluegreen.core.errors import BlueGreenError, DeployError, DeployFenced
-from bluegreen.core.masks import masked, without
+from bluegreen.core.errors import BlueGreenError, DeployError, DeployFenced, SecretMissing
 from bluegreen.core.ports import Deployed
-from bluegreen.deployers.child import TAIL, spellings
+from bluegreen.deployers.child import TAIL
 from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS
 from bluegreen.deployers.helm_diff import difference, objects_in
 from bluegreen.deployers.helm_program import Helm
+from bluegreen.deployers.helm_values import nested, parts
 from bluegreen.deployers.kube_colors import KubeColorsDeployer
 from bluegreen.deployers.kube_marks import Claim, record_of
 from bluegreen.deployers.kube_rollout import rollout
@@ -85,14 +85,15 @@ class HelmDeployer(KubeColorsDeployer):
 
         :raises DeployFenced: a newer claim has the color
         :raises DeployError: refused before anything was touched, or the version did not come up
-        :raises SecretMissing: a connection of the service file is not there
+        :raises SecretMissing: a connection of the service file is not there, or has no password
         """
         words, claim = (
             words_for(self._service.service, color, version),
             Claim(self._service.service, color, epoch, release),
         )
         helm, chart, values = self._helm(color), self._chart(words), filled(self._plan.values, words)
-        mine, earlier = self._values(words), self._record(color)
+        mine = nested({**filled(self._plan.set, words), **self._passwords})
+        earlier = self._record(color)
 
         def checked() -> str:
             after = helm.would_be(chart, values, mine)
@@ -120,7 +121,7 @@ class HelmDeployer(KubeColorsDeployer):
     def diagnose(self, color: Color) -> str:
         """Return what every deployer to Kubernetes tells, and Helm's own history before it; raises nothing."""
         try:
-            told = [_line(one) for one in self._helm(color).history()[-10:]]
+            told = self._helm(color).told()[-10:]
         except BlueGreenError as error:
             told = [f"helm history: {' '.join(error.fact.split())}"]
         rest = super().diagnose(color).splitlines()
@@ -154,27 +155,27 @@ class HelmDeployer(KubeColorsDeployer):
     def _helm(self, color: Color) -> Helm:
         access, namespace = self._objects.cluster.access, self._objects.cluster.namespace
         seconds = self._plan.ready_within.total_seconds()
-        hide = tuple(self._passwords().values())
-        name = self._plan.releases[color]
-        return Helm(self._plan.program, access, namespace, name, seconds, self._service.service, color, self._log, hide)
+        name, service = self._plan.releases[color], self._service.service
+        return Helm(self._plan.program, access, namespace, name, seconds, service, color, self._log, self._hide)
 
-    def _passwords(self) -> dict[str, str]:
-        return {path: self._secrets(connection).password for path, connection in self._plan.secrets.items()}
+    def _password(self, key: str, connection: str) -> str:
+        found = super()._password(key, connection)
+        if found.strip():
+            return found
+        raise SecretMissing(
+            f"connection {connection}, which deploy.secrets.{key} names, has no password",
+            service=self._service.service,
+            next_step="nothing was touched; give it one, or take the key out",
+        )
+
+    @property
+    def _hide(self) -> tuple[str, ...]:
+        return (*super()._hide, *parts(self._passwords.values()))
 
     def _chart(self, words: Mapping[str, str]) -> list[str]:
         where = ["--repo", self._plan.repository] if self._plan.repository else []
         version = ["--version", filled(self._plan.chart_version, words)] if self._plan.chart_version else []
         return [filled(self._plan.chart, words), *where, *version]
-
-    def _values(self, words: Mapping[str, str]) -> dict[str, Any]:
-        whole: dict[str, Any] = {}
-        for path, value in {**filled(self._plan.set, words), **self._passwords()}.items():
-            *folders, last = path.split(".")
-            here = whole
-            for folder in folders:
-                here = here.setdefault(folder, {})
-            here[last] = value
-        return whole
 
     def _refuse_odd(self, color: Color, after: str) -> None:
         """Refuse a chart without the color's Deployment, and one that would let a role run on a color without traffic."""
@@ -260,7 +261,7 @@ class HelmDeployer(KubeColorsDeployer):
         if not helm.half_way(history):
             return
         good = _good(history)
-        said = f"{_line(history[-1])} was left half-way; back to {f'revision {good}' if good else 'nothing'}"
+        said = f"{helm.line(history[-1])} was left half-way; back to {f'revision {good}' if good else 'nothing'}"
         self._log(f"{self._service.service}: {color}: {said}")
         self._back_to(helm, good)
 
@@ -271,13 +272,12 @@ class HelmDeployer(KubeColorsDeployer):
             helm.uninstall()
 
     def _tell_difference(self, helm: Helm, after: str) -> None:
-        hide = spellings(self._passwords().values())
         try:
-            lines = list(difference(helm.manifest(), after))
+            lines = list(difference(helm.manifest(), after, self._hide))
         except ValueError as error:
             lines = [f"no difference to show: {error}"]
         for line in lines:
-            self._log(masked(without(line, hide)))
+            self._log(helm.hidden(line))
 
     def _grown(self, color: Color, version: str, claim: Claim) -> Deployed:
         """Give the color at least the pods that it needs, and wait for it."""
@@ -305,8 +305,7 @@ class HelmDeployer(KubeColorsDeployer):
                 raise
             except DeployError as more:
                 said = f"it was not taken back: {more.fact}"
-            for one in self._history_of(helm):
-                self._log(one)
+            self._log_history(helm)
             seen = "" if look.upgraded else self._seen(color, look)
             raise DeployError(
                 f"{error.fact.rstrip()}{seen}\n{said}",
@@ -329,18 +328,16 @@ class HelmDeployer(KubeColorsDeployer):
         self._back_to(helm, before)
         return f"it is rolled back to revision {before}" if before else "it is uninstalled: there was nothing before"
 
-    def _history_of(self, helm: Helm) -> list[str]:
+    def _log_history(self, helm: Helm) -> None:
         try:
-            return [_line(one) for one in helm.history()]
+            lines = helm.told()
         except DeployError as error:
-            return [f"helm history: {error.fact}"]
+            lines = [f"helm history: {error.fact}"]
+        for line in lines:
+            self._log(line)
 
 
 def _good(history: list[Json]) -> int:
     """Return the last revision that was deployed whole; 0 for none."""
     good = [int(one["revision"]) for one in history if one["status"] in ("deployed", "superseded")]
     return max(good, default=0)
-
-
-def _line(one: Json) -> str:
-    return f"helm revision {one['revision']}: {one['status']}, {one.get('chart')}: {one.get('description')}"

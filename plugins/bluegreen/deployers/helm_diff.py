@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import unified_diff
 from typing import Any
 
 import yaml
 
 from bluegreen.clusters.objects import Json
+from bluegreen.core.masks import without
+from bluegreen.deployers.child import spellings
 
 MOST = 300
 """Lines of a difference that are shown."""
@@ -28,15 +30,17 @@ def objects_in(manifest: str) -> dict[str, Json]:
     return {f"{one.get('kind')} {one['metadata'].get('name')}": one for one in found}
 
 
-def difference(before: str, after: str) -> Iterator[str]:
+def difference(before: str, after: str, hide: Iterable[str] = ()) -> Iterator[str]:
     """
     Yield the difference of two manifests, object by object.
 
     :param before: of what is deployed, empty for nothing
     :param after: of what would be
+    :param hide: passwords that no line may show, wherever they stand
     """
-    old, new = objects_in(before), objects_in(after)
-    lines = [line for name in dict.fromkeys([*old, *new]) for line in _changed(name, old.get(name), new.get(name))]
+    old, new, hidden = objects_in(before), objects_in(after), spellings(hide)
+    names = dict.fromkeys([*old, *new])
+    lines = [line for name in names for line in _changed(name, old.get(name), new.get(name), hidden)]
     yield from lines[:MOST]
     if len(lines) > MOST:
         yield f"and {len(lines) - MOST} more lines"
@@ -44,23 +48,23 @@ def difference(before: str, after: str) -> Iterator[str]:
         yield "nothing in the manifests changes"
 
 
-def _changed(name: str, old: Json | None, new: Json | None) -> Iterator[str]:
+def _changed(name: str, old: Json | None, new: Json | None, hide: Sequence[str]) -> Iterator[str]:
     if old == new:
         return
-    shown_old, shown_new = _shown(old, new, "before"), _shown(new, old, "after")
+    shown_old, shown_new = _shown(old, new, "before", hide), _shown(new, old, "after", hide)
     for line in unified_diff(shown_old, shown_new, f"{name} before", f"{name} after", n=1, lineterm=""):
         yield line.rstrip()
 
 
-def _shown(one: Json | None, other: Json | None, when: str) -> list[str]:
+def _shown(one: Json | None, other: Json | None, when: str, hide: Sequence[str]) -> list[str]:
     if one is None:
         return []
-    if one.get("kind") == "Secret":
-        hidden = {
-            key: _hidden(one.get(key), (other or {}).get(key), when) for key in ("data", "stringData") if key in one
-        }
-        one = one | hidden
-    return yaml.safe_dump(one, sort_keys=True, default_flow_style=False).splitlines()
+    keys = ("data", "stringData") if one.get("kind") == "Secret" else ()
+    stars = {key: _hidden(one[key], (other or {}).get(key), when) for key in keys if key in one}
+    rest = {key: value for key, value in one.items() if key not in stars}
+    # Before it is written as YAML, which may quote, escape and fold a password: none would be found in that.
+    shown = {**_cleared(rest, other, when, hide), **stars}
+    return yaml.safe_dump(shown, sort_keys=True, default_flow_style=False).splitlines()
 
 
 def _hidden(found: Any, other: Any, when: str) -> Any:
@@ -68,3 +72,30 @@ def _hidden(found: Any, other: Any, when: str) -> Any:
     same = other if isinstance(other, dict) else {}
     entries = found if isinstance(found, dict) else {}
     return {key: "***" if same.get(key) == value else f"*** ({when})" for key, value in entries.items()}
+
+
+def _cleared(found: Any, other: Any, when: str, hide: Sequence[str]) -> Any:
+    """
+    Return what stands somewhere without passwords, and say where one changes.
+
+    :param other: what stands there before or after
+    """
+    if isinstance(found, dict):
+        there = other if isinstance(other, dict) else {}
+        return {without(str(k), hide): _cleared(value, there.get(k), when, hide) for k, value in found.items()}
+    if isinstance(found, list):
+        return [_cleared(one, _same_place(n, one, other), when, hide) for n, one in enumerate(found)]
+    text = without(str(found), hide)
+    mine, theirs = text != str(found), not isinstance(other, dict | list) and without(str(other), hide) != str(other)
+    if not (mine or theirs):
+        return found
+    # Beside a password that we know stands one that we do not: what it was before.
+    return (text if mine else "***") + ("" if found == other else f" ({when})")
+
+
+def _same_place(number: int, one: Any, others: Any) -> Any:
+    """Return what stands in another list where one stands in its own: what bears its name, else what has its number."""
+    there = others if isinstance(others, list) else []
+    if isinstance(one, dict) and "name" in one:
+        return next((other for other in there if isinstance(other, dict) and other.get("name") == one["name"]), None)
+    return there[number] if number < len(there) else None

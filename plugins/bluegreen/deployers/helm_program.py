@@ -124,6 +124,24 @@ class Helm:
                 return []
             raise
 
+    def told(self) -> list[str]:
+        """
+        Return a line for each revision, the oldest first.
+
+        :raises DeployError: they cannot be told
+        """
+        return [self.line(one) for one in self.history()]
+
+    def line(self, one: Json) -> str:
+        """Return a revision as a line: what failed has Helm's error in it."""
+        return self.hidden(
+            f"helm revision {one['revision']}: {one['status']}, {one.get('chart')}: {one.get('description')}"
+        )
+
+    def hidden(self, text: str) -> str:
+        """Return a text without what no line may show."""
+        return masked(without(text, spellings(self.hide)))
+
     def half_way(self, history: Sequence[Json] | None = None) -> bool:
         """
         Tell whether an upgrade is under way, or was left so: Helm itself cannot tell which.
@@ -192,7 +210,7 @@ class Helm:
                 fact = f"{argv[0]} cannot be started" if isinstance(error, OSError) else f"{argv[0]} did not end"
                 raise self._error(f"{fact}: {type(error).__name__}", "give deploy.program, a Helm 3 or 4") from None
         if done.returncode != 0:
-            last = masked(without(done.stderr, spellings(self.hide))).strip().splitlines()[-TAIL:]
+            last = self.hidden(done.stderr).strip().splitlines()[-TAIL:]
             raise self._error(f"{argv[0]} {words[0]}: " + "\n  ".join(last), "nothing was touched; mend what it names")
         return done.stdout
 
@@ -212,6 +230,7 @@ class Helm:
         if trouble := self.access.trouble:
             raise self._error(trouble.fact, trouble.mend)
         words = ["--kube-context", str(context)] if (context := self.access.field("cluster_context")) else []
+        words += ["--kube-insecure-skip-tls-verify"] if self.access.is_on("disable_verify_ssl") else []
         if path := self.access.field("kube_config_path"):
             return [*words, "--kubeconfig", str(path)]
         if found := self.access.field("kube_config"):

@@ -22,12 +22,15 @@ from bluegreen.clusters.status import condition, is_ready, scaled_deployment
 from bluegreen.clusters.waits import Seen
 from bluegreen.core.colors import Color
 from bluegreen.core.deadlines import Deadline
-from bluegreen.core.errors import BlueGreenError, DeployError
+from bluegreen.core.errors import BlueGreenError, DeployError, SecretMissing
+from bluegreen.core.masks import without
 from bluegreen.core.ports import Deployed, Ran
-from bluegreen.deployers import kube_diagnosis
+from bluegreen.deployers.child import spellings
 from bluegreen.deployers.health_wait import LONGEST_DIAGNOSIS, TargetsDeployer
 from bluegreen.deployers.kube_bodies import size_before
 from bluegreen.deployers.kube_budgets import in_the_way
+from bluegreen.deployers.kube_diagnosis import said
+from bluegreen.deployers.kube_facts import gathered
 from bluegreen.deployers.kube_inside import Inside
 from bluegreen.deployers.kube_marks import RELEASE, VERSION_LABEL, Claim
 from bluegreen.deployers.kube_objects import Objects
@@ -74,14 +77,26 @@ class KubeColorsDeployer(TargetsDeployer):
         """Return targets, pods, last logs, events and what resources lack, in short lines; raises nothing."""
         lines: list[str] = []
         try:
-            lines += [str(target) for target in self._asked(color)]
+            hide, unknown = self._known()
+            lines += [without(str(target), spellings(hide)) for target in self._asked(color)]
             with self._objects.told(color):
-                lines += kube_diagnosis.lines(self._objects.cluster, self._plan.deployments[color])
+                facts = gathered(self._objects.cluster, self._plan.deployments[color])
+            if unknown:
+                facts.logs = {}
+                facts.missing["logs"] = unknown
+            lines += said(facts, hide)
         except BlueGreenError as error:
             lines.append(f"diagnose: {error.fact}; {error.next_step}")
         except Exception as error:  # noqa: BLE001 - what is the matter must not be hidden by a look at it
             lines.append(f"diagnose: unexpected {type(error).__name__}: {error}")
         return "\n".join(lines[:LONGEST_DIAGNOSIS])
+
+    def _known(self) -> tuple[tuple[str, ...], str]:
+        """Return what no line may show, and why that is not known: whoever may not have a password may see no log."""
+        try:
+            return self._hide, ""
+        except SecretMissing as missing:
+            return (), missing.fact
 
     def retire(self, color: Color, epoch: int) -> None:
         """
@@ -127,6 +142,7 @@ class KubeColorsDeployer(TargetsDeployer):
         Run a command in a ready pod of a color, the newest, or in each; see ``core.ports.RunsInside``.
 
         :raises DeployError: there is no ready pod, or it cannot be run
+        :raises SecretMissing: a password of ``deploy.secrets``, which no line may show, is not there
         """
         found = self._found(color)
         pods = [pod for pod in self._pods(color, found) if is_ready(pod)] if found else []
@@ -142,11 +158,12 @@ class KubeColorsDeployer(TargetsDeployer):
         Run a Job to its end; see ``core.ports.RunsInside``.
 
         :raises DeployError: it cannot be made
+        :raises SecretMissing: a password of ``deploy.secrets``, which no line may show, is not there
         """
         return self._inside(color).job(file, words_for(self._service.service, color, version), within)
 
     def _inside(self, color: Color) -> Inside:
-        return Inside(self._objects, self._service.service, color, self._log)
+        return Inside(self._objects, self._service.service, color, self._log, self._hide)
 
     @property
     def _roles(self) -> Roles:

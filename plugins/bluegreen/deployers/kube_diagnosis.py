@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bluegreen.clusters.objects import Cluster, Json
+from bluegreen.clusters.objects import Json
 from bluegreen.clusters.status import condition, is_ready
-from bluegreen.core.masks import masked
-from bluegreen.deployers.kube_facts import KubeFacts, gathered, unplaced, when
+from bluegreen.core.masks import masked, without
+from bluegreen.deployers.child import spellings
+from bluegreen.deployers.kube_facts import KubeFacts, unplaced, when
 from bluegreen.deployers.kube_resources import asked_by, lines_of_nodes
 from bluegreen.deployers.kube_rollout import container_statuses, rollout
 
@@ -18,19 +19,15 @@ MOST = {"events": 20, "pods": 30, "quota": 10}
 """Lines of a part."""
 
 
-def lines(cluster: Cluster, name: str) -> list[str]:
+def said(facts: KubeFacts, hide: Iterable[str] = ()) -> list[str]:
     """
-    Return what a person wants to see first of a Deployment, secrets masked.
+    Return facts as lines, at most 200.
 
-    :raises ClusterTrouble: it cannot be read
+    :param hide: what no line may show
     """
-    return said(gathered(cluster, name))
-
-
-def said(facts: KubeFacts) -> list[str]:
-    """Return facts as lines, at most 200."""
+    hidden = spellings(hide)
     parts = (_missing, _quota, _nodes, _events, _logs, _pods, _deployment, _next)
-    return [_short(line) for part in parts for line in part(facts)]
+    return [_short(without(line, hidden)) for part in parts for line in part(facts)]
 
 
 def _missing(facts: KubeFacts) -> Iterator[str]:

@@ -194,7 +194,7 @@ class SshDeployer(CommandsDeployer):
         return steps + ([("restart", self._command(plan.restart, words))] if plan.restart else [])
 
     def _command(self, argv: Sequence[str], words: Mapping[str, str], timeout: timedelta | None = None) -> Command:
-        env, cwd = self._passwords() | dict(words), str(self._plan.cwd or "")
+        env, cwd = self._passwords | dict(words), str(self._plan.cwd or "")
         return Command([self._filled(word, words) for word in argv], env, cwd, timeout or self._plan.timeout)
 
     def _filled(self, text: str, words: Mapping[str, str]) -> str:
@@ -223,7 +223,7 @@ class SshDeployer(CommandsDeployer):
         """Connect to every host of some colors; give those that were not reached with their trouble."""
         plan, named = self._plan, list(colors)
         credentials = self._secrets(plan.connection) if plan.connection else Credentials()
-        secrets = tuple(self._passwords().values())
+        secrets = self._hide
         tag = "-".join([self._service.service, *named])
         hosts = [
             FarHost(name, _address(plan, name), credentials, tag, partial(say, name), secrets)

@@ -262,7 +262,11 @@ def test_progress_bars_and_strange_bytes_are_lines_too():
 
 
 def test_an_empty_secret_masks_nothing():
-    assert spellings(("", "\n", "a\n\nbc\n")) == ("a%0A%0Abc", "a\n\nbc", "bc", "a")
+    assert spellings(("", "\n", "a\n\nbc\n")) == ("a%0A%0Abc", "a\\n\\nbc", "a\n\nbc", "bc", "a")
+
+
+def test_a_secret_is_masked_as_json_spells_it_too():
+    assert {'say \\"ü\\"', 'say \\"\\u00fc\\"'} <= set(spellings(['say "ü"']))
 
 
 def test_it_runs_in_a_thread(child, lines):

@@ -16,7 +16,7 @@ from bluegreen.deployers.helm_diff import MOST, difference
 from bluegreen.deployers.kube_budgets import in_the_way
 from bluegreen.deployers.kube_diagnosis import LONGEST, said
 from bluegreen.deployers.kube_facts import KubeFacts
-from bluegreen.deployers.kube_marks import FENCE, FORMER, Claim, shown
+from bluegreen.deployers.kube_marks import FENCE, FORMER, ROLE, Claim, record_of, shown
 from bluegreen.deployers.kube_resources import lines_of_nodes, quantity
 from bluegreen.deployers.kube_rollout import hopeless, rollout, selector
 from bluegreen.deployers.kube_words import filled, words_for
@@ -170,6 +170,47 @@ def test_a_record_keeps_what_the_same_claim_had_done_and_forgets_it_for_another(
     assert two.record(done).done == ""
 
 
+def noted(key=FENCE, **changed):
+    whole = {
+        "epoch": 5,
+        "release": "a@5",
+        "since": "2026-11-29T00:00:00.000+00:00",
+        "process": "p",
+        "done": "",
+    } | changed
+    return {"metadata": {"name": "x", "annotations": {key: json.dumps(whole)}}}
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (noted(epoch="5"), "its epoch is no whole number"),
+        (noted(epoch=None), "its epoch is no whole number"),
+        (noted(epoch=True), "its epoch is no whole number"),
+        (noted(release=None, done=1), "its release, done is no text"),
+        (noted(since="x"), "Invalid isoformat string"),
+        (noted(since="2026-11-29"), "its since has no time zone"),
+        (noted(more=1), "unexpected keyword"),
+        ({"metadata": {"name": "x", "annotations": {FENCE: "[]"}}}, "is none of ours"),
+        ({"metadata": {"name": "x", "annotations": {FENCE: "rubbish"}}}, "is none of ours"),
+    ],
+)
+def test_a_fence_that_is_none_is_told_whatever_is_wrong_with_it(item, said):
+    assert Claim("shop", "green", 5, "a@5").over(noted()).epoch == 5
+    with pytest.raises(
+        DeployError, match=r"the annotation bluegreen\.dev/fence of x is none of ours: .*take it off"
+    ) as raised:
+        Claim("shop", "green", 5, "a@5").over(item)
+    assert said in str(raised.value)
+
+
+def test_a_roles_mark_names_a_color_or_nothing():
+    for done in ("", "blue"):
+        assert record_of(noted(ROLE, done=done), "shop", "worker", ROLE).done == done
+    with pytest.raises(DeployError, match="its done is no color"):
+        record_of(noted(ROLE, done="purple"), "shop", "worker", ROLE)
+
+
 def test_annotations_are_patched_only_where_they_differ():
     empty = {"metadata": {}}
     assert annotated(empty, {"a/b": "1"}) == [
@@ -200,6 +241,23 @@ def test_a_former_spec_that_is_too_long_is_not_kept():
     assert kube_bodies.given_back(item)["spec"]["replicas"] == 2
     item["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "x" * kube_bodies.TOO_LONG}]
     assert kube_bodies.former_of(item) == ""
+
+
+@pytest.mark.parametrize(("others", "kept"), [(90_000, True), (110_000, False)])
+def test_a_former_spec_has_the_room_that_other_annotations_leave(others, kept):
+    item = found()
+    item["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "x" * 150_000}]
+    item["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "ä" * (others // 2)}
+    item["metadata"]["annotations"][FORMER] = "y" * 200_000  # of a deploy before, which it replaces
+    assert bool(kube_bodies.former_of(item)) is kept
+
+
+@pytest.mark.parametrize(
+    "text", ["rubbish", "[]", '{"a": 1}', '{"replicas": "x", "spec": {}, "labels": {}, "annotations": {}}']
+)
+def test_what_somebody_wrote_over_a_former_spec_is_none(text):
+    with pytest.raises(ValueError):  # noqa: PT011 - of any text
+        kube_bodies.given_back({"metadata": {"annotations": {FORMER: text}}})
 
 
 def test_a_config_hash_does_not_know_of_order():
@@ -302,6 +360,16 @@ def test_a_diagnosis_is_short_whatever_there_is(monkeypatch):
     assert told[0] == "not had: quota: may not list resourcequotas"
     assert told[-1].startswith("next: CrashLoopBackOff: kubectl -n shop logs shop-0 -c c0 --previous")
     assert "hunter2" not in "\n".join(told)
+
+
+def test_a_diagnosis_shows_no_password_that_is_known_in_any_of_its_lines():
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {"message": "has hunter2  of shop"}}
+    event = {"message": "exec hunter2  of shop", "involvedObject": {"kind": "Pod", "name": "p"}}
+    facts = KubeFacts("shop", found(ready=0), (pod,), {"p app": ["login with hunter2  of shop"]}, (event,))
+    told = "\n".join(said(facts, ["hunter2  of shop"]))
+    assert "hunter2" in "\n".join(said(facts))
+    assert told.count("***") == 3
+    assert "hunter2" not in told
 
 
 OOM = {
