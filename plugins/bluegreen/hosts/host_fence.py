@@ -34,6 +34,7 @@ class Record:
     :param since: absolute UTC time at which it entered
     :param process: process and host, for people
     :param done: the version that it brought up, empty until then
+    :raises ValueError: a part is not what it must be, as somebody wrote over it
     """
 
     epoch: int
@@ -41,6 +42,13 @@ class Record:
     since: str
     process: str
     done: str = ""
+
+    def __post_init__(self) -> None:
+        if type(self.epoch) is not int:
+            raise ValueError("its epoch is no whole number")
+        odd = [name for name in ("release", "since", "process", "done") if not isinstance(getattr(self, name), str)]
+        if odd:
+            raise ValueError(f"its {', '.join(odd)} is no text")
 
     def __str__(self) -> str:
         return f"epoch {self.epoch} of {self.release or 'a retire'} ({self.process}, since {self.since})"

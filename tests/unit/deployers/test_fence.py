@@ -221,7 +221,14 @@ def test_a_record_that_grows_shorter_is_read_whole(fence):
     assert fence.read().release == "r@4"
 
 
-@pytest.mark.parametrize("text", ["no json\n", "[]\n", json.dumps({"epoch": 3}) + "\n"])
+RECORD = {"epoch": 3, "release": "r@3", "since": "now", "process": "p"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no json\n", "[]\n"]
+    + [json.dumps(one) + "\n" for one in ({"epoch": 3}, RECORD | {"epoch": "3"}, RECORD | {"release": None})],
+)
 def test_a_file_that_is_no_fence_stops_everything(fence, text):
     fence.folder.mkdir()
     fence.file.write_text(text)
