@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -265,6 +266,16 @@ def test_a_timetable_is_stopped_when_its_job_has_ended(tmp_path):
         assert rig.runs("cron") == {Color.BLUE}
 
 
+def let_go_when_watched(rig):
+    """Keep the worker's pods until somebody waits for their end: nobody has to watch for what is over already."""
+    seen = ("watch", "pods")
+    wait_until(
+        lambda: seen in [(one["verb"], one["objectRef"]["resource"]) for one in rig.calls()], 60, "a watch of pods"
+    )
+    start_a_job(rig)
+    rig.roles.stick("worker", Color.GREEN, sticks=False)
+
+
 def test_no_right_is_given_that_is_not_used(tmp_path):
     if reason := kube_deploy.missing():
         pytest.skip(reason)
@@ -272,8 +283,11 @@ def test_no_right_is_given_that_is_not_used(tmp_path):
         rig.namespace.apply({"kind": "ConfigMap", "metadata": {"name": "shop-config"}, "data": {"a": "1"}})
         rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
         rig.deployer().run_roles(Color.GREEN, 2, ONE, {})
-        start_a_job(rig)
-        rig.deployer().run_roles(Color.BLUE, 3, TWO, {})
+        rig.roles.stick("worker", Color.GREEN)
+        with ThreadPoolExecutor(1) as thread:
+            let_go = thread.submit(let_go_when_watched, rig)
+            rig.deployer().run_roles(Color.BLUE, 3, TWO, {})
+            let_go.result()
         fails(rig, "crash", 4, TWO)
         rig.deployer().retire(Color.GREEN, 5)
         calls = rig.calls()
