@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -188,7 +189,8 @@ def test_a_process_that_ends_leaves_no_program_and_says_nothing(host: Sshd, tmp_
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "PYTHONPATH": "plugins:."}
     )
-    assert done.stderr == ""
+    slow = re.compile(r"Executing <Task .* took [\d.]+ seconds")  # said of a machine that is busy, not of us
+    assert [line for line in done.stderr.splitlines() if not slow.match(line)] == []
     gone(int(done.stdout))
 
 
