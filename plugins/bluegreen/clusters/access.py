@@ -104,20 +104,19 @@ class Access:
             raise
         except Exception as error:  # noqa: BLE001 - a kubeconfig that is odd breaks its reader in any way
             file = self._word("kube_config_path")
-            fact = f"the login cannot be used: {self._way} of {self.says}: {type(error).__name__}"
-            fact += f" ({file})" if file else ""
+            what = type(error).__name__ + (f" ({file})" if file else "")
             mend = (
                 "there must be a service account in our pod, or a kubeconfig whose cluster, context and user are there"
             )
-            raise ClusterTrouble("refused", fact, mend) from None
+            raise self._odd(what, mend) from None
 
     def _check(self, made: Configuration) -> None:
         """Refuse what would only show at the first call: no address, a token that no header takes, nobody to log in as."""
         if not str(made.host).startswith(("http://", "https://")):
             raise self._odd("its server is no address with http:// or https://", "give the cluster a server")
-        if token := made.api_key.get(TOKEN):
-            made.api_key[TOKEN] = token.strip()  # a file's last line break
-            if not token.strip().isascii() or not token.strip().isprintable():
+        if found := made.api_key.get(TOKEN):
+            made.api_key[TOKEN] = token = found.strip()  # a file's last line break
+            if not (token.isascii() and token.isprintable()):
                 raise self._odd("its token has a line break or an odd character in it", "paste the token as one line")
         elif made.host.startswith("https://") and not (made.cert_file or made.username):
             mend = "see its user, and run its login plugin (exec) by hand to see what it says"

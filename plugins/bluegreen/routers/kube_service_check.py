@@ -69,13 +69,14 @@ class ServiceCheck(ObjectCheck):
         if spec.get("sessionAffinity") == "ClientIP":
             fact = f"{name} has sessionAffinity ClientIP: clients stay on their pod, and a share cannot be proven"
             yield self.finding("session-affinity", fact, "sessionAffinity: None, or no canary steps", "warning")
-        for fact in kube_pods.unreached(found, self.member.pods(found)).values():
+        pods = self.member.pods(found)
+        for fact in kube_pods.unreached(found, pods).values():
             yield self.finding("port-of-no-pod", f"{name}: {fact}", kube_pods.MEND_UNREACHED)
         if self.member.scales:
             yield from self._deployments(self.member.scales.names)
             yield from self._autoscalers(self.member.scales)
             yield from self._pods_of_no_color(spec["selector"])
-            yield from self._steps(found)
+            yield from self._steps(found, pods)
         elif self.shares:
             fact = f"release.canary has {_percent(self.shares)}, and the selector of {name} gives all or nothing"
             mend = "write release.canary: [], give router.canary.deployments, or use a router with weights"
@@ -119,14 +120,14 @@ class ServiceCheck(ObjectCheck):
                 "pods-of-no-color", fact, "give the selector a label that the pods of both colors alone have"
             )
 
-    def _steps(self, found: Json) -> Iterator[Finding]:
+    def _steps(self, found: Json, pods: Mapping[Color, Sequence[Json]]) -> Iterator[Finding]:
         """Hold the canary steps against the pods that there are now."""
-        pods = {color: len([p for p in own if kube_pods.is_there(p)]) for color, own in self.member.pods(found).items()}
+        many = {color: len([p for p in own if kube_pods.is_there(p)]) for color, own in pods.items()}
         at = self.member.selected(found)
         live = next((color for color in Color if self.member.router.values[color] == at), None)
         if live is None:
             return  # a canary is under way: its own color has not all its pods
-        sizes = Sizes(pods[live], max(pods.values()))
+        sizes = Sizes(many[live], max(many.values()))
         if bad := [share for share in self.shares if sizes.pods_for(share) is None]:
             made = ", ".join(str(share) for share in sizes.shares) or "none"
             fact = f"release.canary has {_percent(bad)}; {sizes.live} pods of {live} and as many others make {made} %"
