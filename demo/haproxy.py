@@ -171,7 +171,7 @@ class HAProxyNode(ProxyNode):
         if self._process is not None and self._process.alive:
             raise HAProxyError(f"node {self.name} runs already as process {self.pid}")
         # HAProxy shares its ports with other processes of the same user without a word.
-        require_free([self.entry_port, *([self.admin_port] if self.admin_port else [])], f"HAProxy node {self.name}")
+        require_free(self.ports, f"HAProxy node {self.name}")
         check_config(haproxy_binary(self.binary), self.write_config())
         command = [haproxy_binary(self.binary), "-W", "-S", f"{self.master_socket},mode,600", "-f", self.config_path]
         self._process = Process(command, self.log_path).start()
@@ -196,8 +196,13 @@ class HAProxyNode(ProxyNode):
         )
         self.wait_for(self._master_is_ready, "the master is ready after the reload")
 
+    @property
+    def ports(self) -> list[int]:
+        """Its entry, and where its Runtime API is asked over TCP."""
+        return [self.entry_port, *([self.admin_port] if self.admin_port else [])]
+
     def gone(self) -> bool:
-        """Whether nobody serves the entry, and no worker answers."""
+        """Whether nobody listens on its ports, and no worker answers."""
         return worker_pid(self.socket) is None and super().gone()
 
     def _master_is_ready(self) -> bool:

@@ -105,6 +105,11 @@ class NginxNode(ProxyNode):
         return f"http://{LOOPBACK}:{self.status_port}/{self.service}"
 
     @property
+    def ports(self) -> list[int]:
+        """Its entry, and where it tells its status."""
+        return [self.entry_port, self.status_port]
+
+    @property
     def command(self) -> list[str]:
         """How this nginx is called."""
         return [nginx_binary(self.binary), "-p", str(self.folder), "-c", str(self.config_path)]
@@ -171,7 +176,7 @@ class NginxNode(ProxyNode):
         """Start the master and return when a worker answers."""
         if self._process is not None and self._process.alive:
             raise NginxError(f"node {self.name} runs already as process {self.pid}")
-        require_free([self.entry_port, self.status_port], f"nginx node {self.name}")
+        require_free(self.ports, f"nginx node {self.name}")
         self.write_config()
         self.check_config()
         self._process = Process([*self.command, "-g", "daemon off;"], self.log_path).start()

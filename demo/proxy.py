@@ -30,6 +30,11 @@ class ProxyNode:
         raise NotImplementedError
 
     @property
+    def ports(self) -> list[int]:
+        """All ports of loopback that it listens on."""
+        return [self.entry_port]
+
+    @property
     def entry(self) -> str:
         """Where users reach the service through this node."""
         return f"{LOOPBACK}:{self.entry_port}"
@@ -42,7 +47,7 @@ class ProxyNode:
         return self._process.pid
 
     def kill(self) -> None:
-        """The node dies: SIGKILL to master and workers; return when the entry is closed."""
+        """The node dies: SIGKILL to master and workers; return when its ports are free."""
         if self._process is not None:
             self._process.kill()
             self.wait_for(self.gone, "its workers are gone")
@@ -54,8 +59,9 @@ class ProxyNode:
             self.wait_for(self.gone, "its workers are gone")
 
     def gone(self) -> bool:
-        """Whether nobody serves the entry: only the master is our child, the workers may need a moment longer."""
-        return port_taken_by(self.entry_port) is None
+        """Whether nobody listens on its ports: only the master is our child, the workers may need a moment longer."""
+        # A dying worker lets go of one port after the other.
+        return all(port_taken_by(port) is None for port in self.ports)
 
     def wait_for(self, predicate: Callable[[], object], what: str) -> None:
         """Wait for a step of the node's life."""

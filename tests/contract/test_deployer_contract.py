@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from bluegreen.catalog import models
+from bluegreen.checks.health import ask_color
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import DeployError, DeployFenced
 from bluegreen.core.ports import Deployed, RunsRoles
@@ -45,6 +46,13 @@ def test_deploy_returns_what_status_says(rig):
     found = rig.deployer().deploy(Color.GREEN, "2.0", 1, ONE)
     assert found == Deployed("2.0", 2, 2)
     assert rig.deployer().status(Color.GREEN) == found
+
+
+def test_once_a_version_is_deployed_nothing_else_answers(rig):
+    for epoch, version in enumerate(["1.0", "2.0"], start=1):
+        rig.deployer().deploy(Color.GREEN, version, epoch, f"run@{epoch}")
+        answers = [one for _ in range(100) for one in ask_color(rig.service, Color.GREEN)]
+        assert [str(one) for one in answers if not one.ok or one.version != version] == []
 
 
 def test_deploy_leaves_the_other_color_alone(rig):

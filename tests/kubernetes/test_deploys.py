@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bluegreen.checks.health import ask_color
 from bluegreen.checks.smoke import smoke
 from bluegreen.core.colors import Color
 from bluegreen.core.errors import CheckFailed, DeployError
 from bluegreen.core.ports import Deployed, RunsInside, TellsCalls
-from bluegreen.deployers import kube_bodies
+from bluegreen.deployers import kube_bodies, kube_colors
 from bluegreen.deployers.kube_marks import CONFIG, FENCE, FORMER, RELEASE, VERSION_LABEL
 from demo.kubernetes import pods
 from demo.kubernetes.namespace import deployment
@@ -110,6 +111,24 @@ def test_a_version_that_no_pod_can_bear_is_refused_before_anything_is_touched(ri
     with pytest.raises(DeployError, match=said):
         rig.deployer().deploy(Color.GREEN, version, 1, ONE)
     assert rig.deploys() == 0
+
+
+def test_pods_that_still_end_answer_nobody_once_it_is_deployed(rig):
+    slow = web(Color.GREEN)
+    slow["spec"]["template"]["metadata"]["annotations"] = {pods.ENDS_AFTER: "5s"}
+    rig.namespace.apply(slow)
+    rig.namespace.wait_ready("shop-green", 2)
+    for epoch in (1, 2, 3):
+        rig.deployer().deploy(Color.GREEN, f"{epoch}.0", epoch, f"run@{epoch}")
+        answers = Counter(one.version for _ in range(100) for one in ask_color(rig.service, Color.GREEN))
+        assert answers == {f"{epoch}.0": 100}
+
+
+@pytest.mark.timeout(60)
+def test_a_color_without_pods_is_not_asked_on_end(rig, monkeypatch):
+    rig.deployer().retire(Color.GREEN, 1)
+    monkeypatch.setattr(kube_colors, "FOLLOWED", timedelta(hours=1))
+    rig.deployer().deploy(Color.GREEN, "2.0", 2, TWO)
 
 
 # By manifests
@@ -391,8 +410,8 @@ def test_calls_are_few_and_told_and_waits_are_watches(rig, monkeypatch):
     deployer = rig.deployer()
     assert isinstance(deployer, TellsCalls)
     assert deployer.calls == {}  # no login is asked for before it is needed
-    asked, ask = [], deployer._asked
-    monkeypatch.setattr(deployer, "_asked", lambda color: asked.append(color) or ask(color))
+    rolled, roll = [], deployer._roll
+    monkeypatch.setattr(deployer, "_roll", lambda *words: rolled.append(words) or roll(*words))
     deployer.deploy(Color.GREEN, "2.0", 1, ONE)
     told = deployer.calls
     wait_until(lambda: len(rig.calls()) >= sum(told.values()), 10, "the audit log")
@@ -403,8 +422,8 @@ def test_calls_are_few_and_told_and_waits_are_watches(rig, monkeypatch):
     assert set(refused) <= {"apply", "patch"}
     verbs = Counter(told) - Counter(refused)
     assert (verbs["apply"], verbs["patch"], verbs["watch"]) == (1, 2, 1)
-    # The targets can only be asked, not watched: each time the Deployment is looked at before.
-    assert verbs.total() - len(refused) - len(asked) <= 14, (verbs, refused, asked)
+    # The targets can only be asked, not watched: where they said something else the Deployment is looked at again.
+    assert verbs.total() - len(refused) - len(rolled) <= 14, (verbs, refused, rolled)
 
 
 # Smoke tests where the color runs

@@ -40,6 +40,15 @@ from bluegreen.deployers.kube_words import words_for
 
 LOOK_EVERY = timedelta(seconds=10)
 """How long a rollout is watched before its pods are looked at, and it is said what it waits for."""
+FOLLOWED = timedelta(seconds=2)
+"""
+How long targets are asked on end once other pods made way: nodes go on sending to those for a while.
+
+Twice of kube-proxy's ``minSyncPeriod``, by default 1 s; until then a Service was seen to give answers of the version before,
+or a broken connection where its pods had ended.
+"""
+ASK_EVERY = 0.1
+"""Seconds between these questions."""
 
 
 class KubeColorsDeployer(TargetsDeployer):
@@ -231,16 +240,26 @@ class KubeColorsDeployer(TargetsDeployer):
         :raises DeployError: it does not come up; with a diagnosis
         """
         deadline, stale = Deadline(self._plan.ready_within), condition(written, "Progressing", "False")
+        had_pods = bool((written.get("status") or {}).get("replicas"))
         asked: list[TargetHealth] = []
         for _ in deadline.tries():
             self._roll(color, version, claim, deadline, stale)
-            asked = self._asked(color)
+            asked = self._steady(color, version, FOLLOWED if had_pods else timedelta(0))
             if self._up(asked, version):
                 found = self.status(color)
                 if found.ready >= found.total:
                     return replace(found, version=version)  # a target that stutters now has said so before
                 self._log(f"{self._service.service}: {color}: {found.ready} of {found.total} pods are ready again")
         raise self._not_up(color, self._late(version), asked)
+
+    def _steady(self, color: Color, version: str, span: timedelta) -> list[TargetHealth]:
+        """Return what the targets say at the end of a time, or as soon as they are not up at the version."""
+        asked: list[TargetHealth] = []
+        for _ in Deadline(span).tries(ASK_EVERY, ASK_EVERY):
+            asked = self._asked(color)
+            if not self._up(asked, version):
+                break
+        return asked
 
     def _roll(self, color: Color, version: str, claim: Claim, deadline: Deadline, stale: Json | None) -> None:
         """Wait until a rollout is done; say now and then what it waits for."""

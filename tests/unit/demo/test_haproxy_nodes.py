@@ -203,6 +203,14 @@ def test_a_stopped_node_leaves_no_process_and_no_port(node):
     node.stop()
 
 
+def test_it_is_not_gone_while_one_of_its_ports_is_held(node):
+    node.stop()
+    for port in (node.entry_port, node.admin_port):
+        with socket.create_server((LOOPBACK, port)):
+            assert not node.gone()
+    assert node.gone()
+
+
 def test_a_taken_port_is_refused_with_its_holder(node, tmp_path):
     # HAProxy itself would share the port in silence.
     second = HAProxyNode("lb-2", tmp_path, "web-shop", node.entry_port, node.backends, binary=node.binary)
