@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 _LOWEST_PORT = 10_000
+_given: set[int] = set()
 
 
 class Process:
@@ -162,17 +163,21 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct ports of loopback that nobody uses now.
+    """
+    Distinct ports of loopback that nobody uses now.
 
     They lie below the range that the kernel takes for outgoing connections: while a node is down in a test,
-    a client's connection could otherwise be given the node's port, or even be connected to itself.
+    a client's connection could otherwise be given the node's port, or even be connected to itself. None is given twice
+    while there are others: who was given it may not listen yet, or listens again later.
+
+    :raises RuntimeError: there are not as many
     """
-    lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    highest = lowest_outgoing if lowest_outgoing > _LOWEST_PORT + 1000 else 32_768
-    candidates = random.sample(range(_LOWEST_PORT, highest), k=min(20_000, highest - _LOWEST_PORT))
+    every = _choice()
+    fresh = [port for port in every if port not in _given]
+    random.shuffle(fresh)
     ports: list[int] = []
     with ExitStack() as held:
-        for port in candidates:
+        for port in [*fresh, *every]:
             if len(ports) == count:
                 break
             probe = held.enter_context(socket.socket())
@@ -181,7 +186,17 @@ def free_ports(count: int) -> list[int]:
                 ports.append(port)
     if len(ports) < count:
         raise RuntimeError(f"only {len(ports)} of {count} free ports found on {LOOPBACK}")
+    _given.update(ports)
     return ports
+
+
+def _choice() -> range:
+    """The ports to choose from; ``BLUEGREEN_PORTS=2/3`` is the second third of them, for programs beside each other."""
+    lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    highest = lowest_outgoing if lowest_outgoing > _LOWEST_PORT + 1000 else 32_768
+    part, _, parts = os.environ.get("BLUEGREEN_PORTS", "1/1").partition("/")
+    size = (highest - _LOWEST_PORT) // int(parts)
+    return range(_LOWEST_PORT + (int(part) - 1) * size, _LOWEST_PORT + int(part) * size)
 
 
 def port_taken_by(port: int) -> str | None:
