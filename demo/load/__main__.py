@@ -21,7 +21,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m demo.load", description=__doc__)
     parser.add_argument("--target", action="append", required=True, metavar="HOST:PORT")
     parser.add_argument("--host", default="localhost", help="the Host header")
-    parser.add_argument("--path", action="append", metavar="'METHOD /PATH'", help="taken in turn; default: GET /")
+    parser.add_argument(
+        "--path", action="append", metavar="'METHOD /PATH'", help="each as often as the others; default: GET /"
+    )
     parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'")
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--rate", type=float, help="requests per second; default: as fast as answers come")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,8 @@ _MAX_SERIES = 1000
 class Load:
     """Many connections that send requests to the targets in turn until they are told to stop.
 
-    Without a rate, each connection sends as soon as it has its answer.
+    Each path is asked for once before one is asked for again. Without a rate, each connection sends as soon as it has its
+    answer.
     """
 
     targets: Sequence[tuple[str, int]]
@@ -93,6 +95,7 @@ class Run:
         self.opened = self.idle_closed = self.finished = self.status_5xx = self.issued = 0
         self.running = True
         self._series_numbers = {("", ""): 0}
+        self._round: list[int] = []
         self._heads: dict[bytes, Head] = {}
         self._color_key = b"\n" + load.color_header.lower().encode() + b":"
         self._version_key = b"\n" + load.version_header.lower().encode() + b":"
@@ -146,7 +149,10 @@ class Run:
                 return
             if rested and now - due < _ALARM_LATE_S:
                 due = now
-        number = self.issued % len(self.requests)
+        if not self._round:
+            # In another order each time: a proxy that gives every tenth request to a color would give it some paths only.
+            self._round = random.sample(range(len(self.requests)), len(self.requests))
+        number = self._round.pop()
         self.issued += 1
         connection.send(self.requests[number], due, time.time() - (now - due), bodiless=self.bodiless[number])
 

@@ -247,9 +247,15 @@ def test_paths_methods_and_headers_go_over_the_wire():
         connections=1,
     )
 
-    assert server.requests[0] == b"GET /a HTTP/1.1\r\nHost: shop.test\r\nX-Sticky: 7\r\n\r\n"
-    assert server.requests[1].startswith(b"POST /checkout HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n")
-    assert server.requests[2] == server.requests[0]
+    first, second = sorted(server.requests[:2])
+    assert first == b"GET /a HTTP/1.1\r\nHost: shop.test\r\nX-Sticky: 7\r\n\r\n"
+    assert second.startswith(b"POST /checkout HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n")
+    assert sorted(server.requests[2:4]) == [first, second]
+
+
+def test_whoever_gets_each_second_request_gets_every_path():
+    _, _, server = run(lambda number, total: answer(), paths=[("GET", "/a"), ("GET", "/b")], connections=1, rate=100)
+    assert len(set(server.requests[:60:2])) == 2
 
 
 def test_a_stall_shows_in_every_request_that_it_delayed():
