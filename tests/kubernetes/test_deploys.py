@@ -113,6 +113,9 @@ def test_a_version_that_no_pod_can_bear_is_refused_before_anything_is_touched(ri
     assert rig.deploys() == 0
 
 
+# When it counts as up
+
+
 def test_pods_that_still_end_answer_nobody_once_it_is_deployed(rig):
     slow = web(Color.GREEN)
     slow["spec"]["template"]["metadata"]["annotations"] = {pods.ENDS_AFTER: "5s"}

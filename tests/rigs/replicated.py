@@ -18,7 +18,7 @@ from tests.rigs.shop_database import ShopDatabase
 from tests.unit.migrations.backfill.conftest import forget, side, wait_for_copy
 
 BLOCK = 6.0
-"""Seconds that writers wait at most: a busy machine cuts over in 3."""
+"""Seconds that writers wait at most: 3 were over once before a busy machine had cut over."""
 
 
 class Pair:

@@ -22,9 +22,9 @@ def test_programs_beside_each_other_take_ports_of_parts_of_their_own(monkeypatch
 def few(monkeypatch):
     """Four ports that nobody uses, beside each other."""
     monkeypatch.setattr(processes, "_given", set())
-    held = free_ports(1)[0]
+    held = free_port()
     while len(near := [port for port in range(held, held + 4) if processes.port_taken_by(port) is None]) < 4:
-        held = free_ports(1)[0]
+        held = free_port()
     monkeypatch.setattr(processes, "_given", set())
     monkeypatch.setattr(processes, "_choice", lambda: range(near[0], near[-1] + 1))
     return near
